@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,13 +117,12 @@ def _results(names: Sequence[str], text: str, end: str) -> dict[str, Result]:
 
 def device_tests() -> list[tuple[Path, str]]:
     """Every (file, test name) of the firmware test files, in file order."""
-    found = []
-    for file in sorted(path for pattern in PATTERNS for path in HERE.glob(pattern)):
-        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
-        for node in tree.body:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                found.append((file, node.name))
-    return found
+    return [
+        (file, node.name)
+        for file in sorted(path for pattern in PATTERNS for path in HERE.glob(pattern))
+        for node in ast.parse(file.read_text(encoding="utf-8"), str(file)).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    ]
 
 
 def fixtures_of(file: Path) -> tuple[str, ...]:
@@ -173,13 +173,11 @@ def device_result(
             extra: dict[str, str] = {}
             for fixture in fixtures_of(file):
                 extra.update(request.getfixturevalue(fixture))
-            selected = [
-                case[1]
-                for item in request.session.items
-                if isinstance(item, pytest.Function) and hasattr(item, "callspec")
-                for case in [item.callspec.params.get("device_test")]
-                if case and case[0] == file and case[2] == interpreter
+            cases = [getattr(item, "callspec", None) for item in request.session.items]
+            chosen: list[Any] = [
+                case.params["device_test"] for case in cases if case and "device_test" in case.params
             ]
+            selected = [test for path, test, system in chosen if path == file and system == interpreter]
             folder = tmp_path_factory.mktemp(file.stem)
             device_results[file, interpreter] = device.run(file, selected, interpreter, folder, extra)
         return device_results[file, interpreter][name]
