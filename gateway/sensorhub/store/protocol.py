@@ -1,0 +1,70 @@
+"""What a store can be asked, whichever database it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+
+class Store(Protocol):
+    """A projection of the log that answers questions about readings.
+
+    A score is 0.0 (do not use) to 1.0 (trust) and None while a reading is not judged; flags are the bits of
+    `sensorhub.quality.flags`. Times are Unix seconds. A time range includes `start` and excludes `end`.
+    """
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Each node: node, kind, geohash, messages, readings, judged, trusted, trusted_share, last_time."""
+        ...
+
+    def latest(self, node: str | None = None) -> list[dict[str, Any]]:
+        """The newest reading of each channel: node, channel, time, value, score, flags, message, record."""
+        ...
+
+    def series(
+        self,
+        node: str,
+        channel: str,
+        start: float,
+        end: float,
+        resolution: str = "auto",
+        limit: int = 5000,
+    ) -> dict[str, Any]:
+        """One channel of one node as columns, oldest first, at most `limit` rows.
+
+        `resolution` is "raw", "5m", "1h" or "auto": the finest that fits into `limit` rows. The answer names
+        it. Raw columns: time, value, score, flags, message, record. Rollup columns: time (start of the
+        bucket), n, mean, min, max, last, trusted_n, trusted_mean, flags. `truncated` is True when rows
+        after the last one were left out.
+        """
+        ...
+
+    def flag_counts(self) -> dict[str, int]:
+        """How many readings carry each flag, by the flag's name; flags never set are left out."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """Totals: cursor, nodes, messages, readings, judged, trusted, undated, cloned, expired, unreadable."""
+        ...
+
+    def messages(
+        self,
+        nodes: Sequence[str] | None,
+        channels: Sequence[str] | None,
+        start: float,
+        end: float,
+    ) -> list[int]:
+        """Log indices, ascending, of the messages with at least one such reading; None means any."""
+        ...
+
+    def locate(self, node: str, channel: str, time: float) -> dict[str, Any] | None:
+        """The reading nearest to `time` (see `latest` for its fields), or None."""
+        ...
+
+    def verdict(self, message: int) -> tuple[int, list[tuple[int, int]]] | None:
+        """(log index of the verdict entry in force, [(score 0-255, flags) in record order]) or None."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the database."""
+        ...
