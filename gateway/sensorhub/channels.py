@@ -92,3 +92,24 @@ CHANNELS: Final[tuple[Channel, ...]] = (
 )
 
 BY_NAME: Final = MappingProxyType({channel.name: channel for channel in CHANNELS})
+
+
+def document() -> str:
+    """The channel reference as Markdown; `gateway/CHANNELS.md` is this text."""
+    lines = [
+        "# Channels",
+        "",
+        "Written by `sensorhub channels --markdown`; a test keeps it true. `step` is the largest believable change",
+        "within 10 minutes, `persist` the minutes for which an exactly unchanged value is believable.",
+        "",
+        "| channel | unit | what | range | step | persist | used by |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for c in CHANNELS:
+        span = f"{c.low:g} to {c.high:g}" if c.kind == "number" else "bytes"
+        rules = ["–" if rule is None else f"{rule:g}" for rule in (c.step, c.persist)]
+        used = ", ".join(sorted(c.projections)) or "log only"
+        lines.append(
+            f"| `{c.name}` | {c.unit or '–'} | {c.title} | {span} | {rules[0]} | {rules[1]} | {used} |"
+        )
+    return "\n".join(lines) + "\n"
