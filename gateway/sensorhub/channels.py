@@ -107,9 +107,9 @@ def document() -> str:
     ]
     for c in CHANNELS:
         span = f"{c.low:g} to {c.high:g}" if c.kind == "number" else "bytes"
-        rules = ["–" if rule is None else f"{rule:g}" for rule in (c.step, c.persist)]
+        rules = ["-" if rule is None else f"{rule:g}" for rule in (c.step, c.persist)]
         used = ", ".join(sorted(c.projections)) or "log only"
         lines.append(
-            f"| `{c.name}` | {c.unit or '–'} | {c.title} | {span} | {rules[0]} | {rules[1]} | {used} |"
+            f"| `{c.name}` | {c.unit or '-'} | {c.title} | {span} | {rules[0]} | {rules[1]} | {used} |"
         )
     return "\n".join(lines) + "\n"
