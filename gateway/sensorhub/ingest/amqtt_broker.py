@@ -1,0 +1,104 @@
+"""amqtt with the embedded broker's users and access rules: `python -m sensorhub.ingest.amqtt_broker <config>`.
+
+The config is JSON: host, port, passwords (path of the password file).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from amqtt.broker import Broker
+from amqtt.contexts import Action, BaseContext
+from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
+from amqtt.session import Session
+
+from sensorhub.ingest.users import GATEWAY, Users, check_password
+
+MODULE = "sensorhub.ingest.amqtt_broker"
+
+
+class PasswordFile(BaseAuthPlugin):
+    """Admits the users of the password file, read again when it changes."""
+
+    @dataclass
+    class Config:
+        """Where the file is."""
+
+        path: str = ""
+
+    def __init__(self, context: BaseContext) -> None:
+        super().__init__(context)
+        self._users = Users(Path(self.config.path))
+        self._stamp = 0
+        self._hashes: dict[str, str] = {}
+
+    async def authenticate(self, *, session: Session) -> bool | None:
+        """Whether the session's user name and password are in the file."""
+        with contextlib.suppress(OSError):
+            stamp = self._users.path.stat().st_mtime_ns
+            if stamp != self._stamp:
+                self._hashes, self._stamp = self._users.read(), stamp
+        hashed = self._hashes.get(session.username or "")
+        return hashed is not None and check_password(session.password or "", hashed)
+
+
+class OwnTopics(BaseTopicPlugin):
+    """The access list of `broker.ACL`: a node keeps below its own name, the gateway reads all."""
+
+    @dataclass
+    class Config:
+        """Nothing to set."""
+
+    async def topic_filtering(
+        self, *, session: Session | None = None, topic: str | None = None, action: Action | None = None
+    ) -> bool | None:
+        """Whether the session's user may publish to, subscribe to or receive from a topic."""
+        if session is None or not session.username or not topic:
+            return False
+        return permitted(session.username, topic, writing=action == Action.PUBLISH)
+
+
+def permitted(user: str, topic: str, *, writing: bool) -> bool:
+    """Whether `user` may write to `topic`, or subscribe to or receive it."""
+    levels = topic.split("/")
+    if levels[:2] != ["sensorhub", "v1"]:
+        return user == GATEWAY and not writing and levels[:2] == ["$SYS", "broker"]
+    if user == GATEWAY:
+        return not writing or (len(levels) == 5 and levels[4] in ("receipt", "config", "update"))
+    return len(levels) >= 4 and levels[3] == user and (not writing or not {"+", "#"} & set(levels))
+
+
+def settings(host: str, port: int, passwords: str) -> dict[str, object]:
+    """amqtt's configuration."""
+    return {
+        "listeners": {"default": {"type": "tcp", "bind": f"{host}:{port}"}},
+        "plugins": {
+            f"{MODULE}.PasswordFile": {"path": passwords},
+            f"{MODULE}.OwnTopics": {},
+        },
+    }
+
+
+async def serve(config: Path) -> None:
+    """Runs the broker until SIGTERM or SIGINT."""
+    fields = msgspec.json.decode(config.read_bytes(), type=dict[str, str | int])
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    broker = Broker(settings(str(fields["host"]), int(fields["port"]), str(fields["passwords"])), loop=loop)
+    await broker.start()
+    await stop.wait()
+    await broker.shutdown()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+    asyncio.run(serve(Path(sys.argv[1])))
