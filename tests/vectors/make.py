@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from coincurve import PrivateKey
+from refused import refused_vectors
 
 from sensorhub.wire import (
     Reason,
@@ -27,7 +28,6 @@ from sensorhub.wire import (
     public_key_of,
     sig_structure,
 )
-from sensorhub.wire.cose import sign
 from sensorhub.wire.keys import sign_digest
 
 ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
@@ -238,10 +238,7 @@ def largest(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def build(inputs: dict[str, Any]) -> tuple[PrivateKey, bytes]:
-    if "private" in inputs:
-        key = PrivateKey(inputs["private"].to_bytes(32, "big"))
-    else:
-        key = key_of(inputs["key"])
+    key = PrivateKey(inputs["private"].to_bytes(32, "big")) if "private" in inputs else key_of(inputs["key"])
     fields = {name: value for name, value in inputs.items() if name not in ("name", "key", "private")}
     return key, encode_message(key, **fields)
 
@@ -396,6 +393,7 @@ FILES = {
     "messages.json": message_vectors,
     "announces.json": announce_vectors,
     "receipts.json": receipt_vectors,
+    "invalid.json": refused_vectors,
     "signatures.json": signature_vectors,
 }
 

@@ -195,9 +195,9 @@ def parse_pack_by_rules(payload: bytes, *, tq: int) -> Pack:
     owner = split_base_name(name) if type(name) is str else None
     if owner is None:
         _refuse("record 0 has no base name urn:dev:sensorhub:<site>:<node>:")
-    base_time = first.pop(BASE_TIME, None) if BASE_TIME in first or tq else None
-    if tq == 0 and base_time is not None:
+    if tq == 0 and BASE_TIME in first:
         _refuse("a base time with time quality 0")
+    base_time = first.pop(BASE_TIME, None)
     if tq != 0 and (type(base_time) is not int or not MIN_BASE_TIME <= base_time <= MAX_BASE_TIME):
         _refuse(f"the base time must be whole seconds from {MIN_BASE_TIME} to {MAX_BASE_TIME}")
     rows = [_structure(index, record) for index, record in enumerate(records)]
