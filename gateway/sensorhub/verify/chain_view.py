@@ -1,0 +1,135 @@
+"""What the verifier asks of a chain, and how the bytes of contract `GatewayLog` read.
+
+Nothing here talks to a network: `rpc.RpcChain` does, and a test may hand in a chain of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from eth_hash.auto import keccak
+
+from sensorhub.verify.errors import VerifyError
+
+WORD: Final = 32
+"""Bytes of one ABI word."""
+POSTED: Final = keccak(b"Posted(bytes32,uint64,uint64,bytes32,bytes32,uint64,uint64)")
+"""Topic 0 of the event of one post; logId and seq are indexed."""
+FLAGGED: Final = keccak(b"Flagged(bytes32,uint64,uint64,string)")
+"""Topic 0 of the event of one flag; logId is indexed."""
+HEAD_SELECTOR: Final = keccak(b"head(bytes32)")[:4]
+"""Selector of the view that gives a log's head."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """One event of a receipt: emitter (20 bytes), topics (32 bytes each), data."""
+
+    address: bytes
+    topics: tuple[bytes, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the chain says of one transaction that was mined."""
+
+    block: int
+    succeeded: bool
+    events: tuple[EventLog, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """One checkpoint as the contract's event tells it."""
+
+    log_id: bytes
+    seq: int
+    size: int
+    root: bytes
+    prev: bytes
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlaggedRange:
+    """Entries `start <= index < stop` that the contract flags, and the reason for people."""
+
+    start: int
+    stop: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContractHead:
+    """The newest checkpoint of a log in the contract; a zero signer means that it does not know the log."""
+
+    seq: int
+    size: int
+    root: bytes
+    signer: bytes
+
+
+class Chain(Protocol):
+    """A chain as the verifier sees it. Every method may raise `ChainUnreachable`."""
+
+    name: str
+    """What the answers rest on, as `the RPC server at ...`."""
+
+    def chain_id(self) -> int: ...
+
+    def receipt(self, tx: bytes) -> Receipt | None: ...
+
+    def head(self, contract: bytes, log_id: bytes) -> ContractHead: ...
+
+    def flags(self, contract: bytes, log_id: bytes) -> tuple[FlaggedRange, ...]: ...
+
+
+class ChainUnreachable(VerifyError):
+    """Raised when a chain gave no answer; what depends on it stays unknown."""
+
+
+def posted(events: Iterable[EventLog], contract: bytes) -> list[Posted]:
+    """The checkpoints that a receipt's events post to `contract`."""
+    found = []
+    for event in events:
+        if event.address == contract and len(event.topics) == 3 and event.topics[0] == POSTED:
+            size, root, prev, start, end = _words(event.data, 5)
+            found.append(
+                Posted(event.topics[1], _uint(event.topics[2]), _uint(size), root, prev, _uint(start), _uint(end))
+            )
+    return found
+
+
+def flagged(events: Iterable[EventLog], contract: bytes, log_id: bytes) -> tuple[FlaggedRange, ...]:
+    """The ranges that these events of `contract` flag in one log."""
+    found = []
+    for event in events:
+        if event.address != contract or tuple(event.topics) != (FLAGGED, log_id):
+            continue
+        start, stop, offset = (_uint(word) for word in _words(event.data, 3))
+        length = _uint(event.data[offset : offset + WORD])
+        reason = event.data[offset + WORD : offset + WORD + length]
+        if len(reason) != length:
+            raise ChainUnreachable("Flagged event", "cut off")
+        found.append(FlaggedRange(start, stop, reason.decode("utf-8", "replace")))
+    return tuple(found)
+
+
+def contract_head(returned: bytes) -> ContractHead:
+    """Reads what `head(bytes32)` returns: eight words."""
+    seq, size, root, _prev, signer, *_ = _words(returned, 8)
+    return ContractHead(_uint(seq), _uint(size), root, signer[12:])
+
+
+def _words(data: bytes, count: int) -> Sequence[bytes]:
+    if len(data) < count * WORD:
+        raise ChainUnreachable("contract", f"answered {len(data)} bytes where GatewayLog gives {count * WORD}")
+    return [data[at : at + WORD] for at in range(0, count * WORD, WORD)]
+
+
+def _uint(word: bytes) -> int:
+    return int.from_bytes(word, "big")

@@ -1,0 +1,33 @@
+"""Names of the flag bits of a verdict. The quality room sets them; a test keeps both tables the same."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FLAG_NAMES: Final = (
+    "range",
+    "spike",
+    "stuck",
+    "drift",
+    "offset",
+    "noise",
+    "dropout",
+    "replay",
+    "isolated",
+    "regional",
+    "time",
+    "sensor",
+)
+"""Position is the bit: `isolated` means no neighbour to compare with, `regional` a real event to keep."""
+
+FULL_SCORE: Final = 255
+"""A verdict's score as an integer that means 1.0: trust. 0 means: do not use."""
+
+
+def flag_names(flags: int) -> list[str]:
+    """The names of the set bits; a bit without a name is written `bit <n>`."""
+    names = []
+    for bit in range(flags.bit_length()):
+        if flags >> bit & 1:
+            names.append(FLAG_NAMES[bit] if bit < len(FLAG_NAMES) else f"bit {bit}")
+    return names

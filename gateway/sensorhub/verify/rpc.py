@@ -1,0 +1,155 @@
+"""A chain seen through one Ethereum JSON-RPC server: the only module of the room that uses the network.
+
+Whoever names a server believes it; the answers say so.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any, Final
+
+from sensorhub.verify.chain_view import (
+    FLAGGED,
+    HEAD_SELECTOR,
+    ChainUnreachable,
+    ContractHead,
+    EventLog,
+    FlaggedRange,
+    Receipt,
+    contract_head,
+    flagged,
+)
+
+TIMEOUT_S: Final = 20.0
+"""How long one answer may take."""
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+"""Largest answer that is read."""
+FIRST_BLOCK: Final = "0x0"
+"""Flags are looked for from here on: a flag may be older than the checkpoint of a proof."""
+
+
+class RpcChain:
+    """A chain behind an `http` or `https` JSON-RPC URL.
+
+    Args:
+        url: address of the server; user name, password and query (which often hold an access key) are
+            used but never shown.
+        timeout: seconds for one answer.
+
+    Raises:
+        ChainUnreachable: the URL is of another kind; later, from each method, no answer or a wrong one.
+    """
+
+    def __init__(self, url: str, *, timeout: float = TIMEOUT_S) -> None:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ChainUnreachable("--rpc", "an address that begins with http:// or https:// is needed")
+        self._url = url
+        self._timeout = timeout
+        self._calls = 0
+        port = f":{parts.port}" if parts.port else ""
+        self.name = f"the RPC server at {parts.scheme}://{parts.hostname}{port}"
+
+    def chain_id(self) -> int:
+        """EIP-155 id of the chain."""
+        return self._quantity(self._call("eth_chainId"))
+
+    def receipt(self, tx: bytes) -> Receipt | None:
+        """The receipt of a transaction that is in a block, None when the chain does not know it."""
+        found = self._call("eth_getTransactionReceipt", "0x" + tx.hex())
+        if found is None:
+            return None
+        receipt = self._object(found)
+        if self._bytes(receipt.get("transactionHash")) != tx:
+            raise self._wrong("another transaction's receipt")
+        return Receipt(
+            block=self._quantity(receipt.get("blockNumber")),
+            succeeded=self._quantity(receipt.get("status")) == 1,
+            events=self._events(receipt.get("logs")),
+        )
+
+    def head(self, contract: bytes, log_id: bytes) -> ContractHead:
+        """The newest checkpoint of a log in the contract."""
+        call = {"to": "0x" + contract.hex(), "data": "0x" + (HEAD_SELECTOR + log_id).hex()}
+        return contract_head(self._bytes(self._call("eth_call", call, "latest")))
+
+    def flags(self, contract: bytes, log_id: bytes) -> tuple[FlaggedRange, ...]:
+        """Every range of the log that the contract flags."""
+        query = {
+            "fromBlock": FIRST_BLOCK,
+            "toBlock": "latest",
+            "address": "0x" + contract.hex(),
+            "topics": ["0x" + FLAGGED.hex(), "0x" + log_id.hex()],
+        }
+        return flagged(self._events(self._call("eth_getLogs", query)), contract, log_id)
+
+    def _call(self, method: str, *params: Any) -> Any:
+        self._calls += 1
+        body = json.dumps({"jsonrpc": "2.0", "id": self._calls, "method": method, "params": list(params)}).encode()
+        request = urllib.request.Request(  # noqa: S310 - the scheme was checked
+            self._url, data=body, headers={"Content-Type": "application/json"}, method="POST"
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310
+                answer = response.read(MAX_ANSWER_BYTES + 1)
+        except urllib.error.HTTPError as error:
+            raise ChainUnreachable(self.name, f"answered {error.code} to {method}") from error
+        except (OSError, ValueError) as error:
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            raise ChainUnreachable(self.name, f"did not answer {method}: {reason}") from error
+        if len(answer) > MAX_ANSWER_BYTES:
+            raise self._wrong(f"more than {MAX_ANSWER_BYTES} bytes")
+        try:
+            decoded = json.loads(answer)
+        except (ValueError, RecursionError) as error:
+            raise self._wrong("no JSON") from error
+        if not isinstance(decoded, dict) or decoded.get("error") is not None or "result" not in decoded:
+            error = decoded.get("error") if isinstance(decoded, dict) else None
+            said = error.get("message") if isinstance(error, dict) else error
+            raise ChainUnreachable(self.name, f"refused {method}: {said}")
+        return decoded["result"]
+
+    def _events(self, value: Any) -> tuple[EventLog, ...]:
+        if not isinstance(value, list):
+            raise self._wrong("no list of events")
+        events = []
+        for item in value:
+            event = self._object(item)
+            topics = event.get("topics")
+            if not isinstance(topics, list):
+                raise self._wrong("an event without topics")
+            events.append(
+                EventLog(
+                    address=self._bytes(event.get("address")),
+                    topics=tuple(self._bytes(topic) for topic in topics),
+                    data=self._bytes(event.get("data")),
+                )
+            )
+        return tuple(events)
+
+    def _object(self, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self._wrong("no JSON object")
+        return value
+
+    def _bytes(self, value: Any) -> bytes:
+        if not isinstance(value, str) or not value.startswith("0x"):
+            raise self._wrong("no hex data")
+        try:
+            return bytes.fromhex(value[2:])
+        except ValueError as error:
+            raise self._wrong("no hex data") from error
+
+    def _quantity(self, value: Any) -> int:
+        if not isinstance(value, str) or not value.startswith("0x"):
+            raise self._wrong("no hex number")
+        try:
+            return int(value, 16)
+        except ValueError as error:
+            raise self._wrong("no hex number") from error
+
+    def _wrong(self, what: str) -> ChainUnreachable:
+        return ChainUnreachable(self.name, f"answered {what}")
