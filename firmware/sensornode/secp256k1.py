@@ -1,7 +1,7 @@
 """Multiples of the secp256k1 generator (SEC 2, section 2.4.1), made for signing on a microcontroller.
 
 The multiplication is a fixed-base comb whose table sits in the file comb.bin and is read one point at a time.
-A scalar is written with digits +1 and -1 only, so no digit is zero and every multiplication is the same 63
+A scalar is written with digits +1 and -1 only, so no digit is zero and every multiplication is the same 64
 mixed additions and 3 doublings. README.md tells how, what it costs, and what it does and does not hide.
 
 Long computations are generators: they yield between steps, so that a caller can let other work go on, and
@@ -18,8 +18,13 @@ BLOCKS = 8  # of 8 teeth each, 4 bits apart: 8 * 8 * 4 = 256 digits
 SPACING = 4
 POINTS = 128  # a block keeps the points whose highest tooth is +1; the others are their negatives
 
+# A detour of any dense scalar, here SHA-256 of "sensornode comb offset": start there, and go back at the end.
+# Without it the two shares of a very small scalar cancel out half way.
+_DETOUR = 0x439563EE939C95A840E7D54B3E8D28118E8027DEBE9078BAD7B8FBE1AD15B2DF
+_BACK_X = 0x58113B37BE0800FF2B2B9FE08303C68C3BCCA53626DE3FFC8F4779ABBF2B49F2
+_BACK_Y = 0x8CE70F93902B0102D5620A7044998376E73E67825F9A034FC6260AEF93DAC2A2
 _HALF = (N + 1) // 2  # 1/2 mod N
-_ONES = 2**256 - 1 - N  # every digit -1, negated, mod N
+_SHIFT = (2**256 - 1 + _DETOUR * _HALF) % N
 
 
 def finish(steps):
@@ -87,6 +92,8 @@ def _digit(share, block, offset):
 def multiply(k):
     """Steps to k times the generator, 0 < k < N; the result is the affine (x, y).
 
+    Two values of k never come to a result, -detour and -2 detour; a random k is one of them once in 2**255.
+
     Raises ValueError when the result is not on the curve: comb.bin is damaged or the processor erred.
     """
     point = None
@@ -99,9 +106,9 @@ def multiply(k):
 
 
 def _multiply(k):
-    # Two random shares of k, each v standing for the sum of +-2**i, which is 2 v - (2**256 - 1).
+    # Two random shares of k and the detour, each v standing for the sum of +-2**i, which is 2 v - (2**256 - 1).
     v = random_scalar()
-    shares = ((k * _HALF + _ONES - v) % N).to_bytes(32, "big"), v.to_bytes(32, "big")
+    shares = ((k * _HALF + _SHIFT - v) % N).to_bytes(32, "big"), v.to_bytes(32, "big")
     x = y = z = 0
     row = bytearray(64)
     first = memoryview(row)[:32]
@@ -129,8 +136,9 @@ def _multiply(k):
             yield
     finally:
         table.close()
+    x, y, z = add(x, y, z, _BACK_X, _BACK_Y)
     if z == 0:
-        return None  # two equal x met in an addition; chance about 2**-60; other shares will do
+        return None  # two equal x met in an addition: a chance of about 2**-60, and other shares will do
     z = yield from inverse(z, P)
     zz = z * z % P
     return x * zz % P, y * zz * z % P
