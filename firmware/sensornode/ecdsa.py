@@ -54,12 +54,14 @@ class SigningKey:
     async def sign(self, digest):
         """Signature r || s, 64 bytes, low s, of a 32-byte digest; other tasks run between the steps."""
         steps = self._sign(digest)
-        while True:
-            try:
+        try:
+            while True:
                 next(steps)
-            except StopIteration as end:
-                return end.value
-            await asyncio.sleep(0)
+                await asyncio.sleep(0)
+        except StopIteration as end:
+            return end.value
+        finally:
+            steps.close()  # a cancelled signature leaves no file open
 
     def sign_now(self, digest):
         """As `sign`, without a pause."""

@@ -1,6 +1,7 @@
 """Signatures against the shared vectors, and signing beside other work."""
 
 import asyncio
+import gc
 from binascii import hexlify, unhexlify
 from hashlib import sha256
 
@@ -91,3 +92,32 @@ def test_a_key_does_not_show_its_secret():
     for text in (repr(SigningKey(secret)), str(SigningKey(secret))):
         assert "1111" not in text
         assert repr(secret) not in text
+
+
+def test_signing_takes_less_than_8_kilobytes_of_heap():
+    if not hasattr(gc, "mem_alloc"):
+        return
+    key = SigningKey(bytes(31) + b"\x01")
+    gc.collect()
+    before = gc.mem_alloc()
+    peak = 0
+    for _ in key._sign(bytes(32)):
+        gc.collect()
+        peak = max(peak, gc.mem_alloc() - before)
+    assert 500 < peak < 8192, peak
+
+
+async def test_a_cancelled_signature_can_be_made_again():
+    key = SigningKey(bytes(31) + b"\x01")
+    digest = sha256(b"Satoshi Nakamoto").digest()
+    task = asyncio.create_task(key.sign(digest))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        pass
+    else:
+        raise AssertionError("not cancelled")
+    assert await key.sign(digest) == key.sign_now(digest)
