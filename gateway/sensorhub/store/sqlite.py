@@ -1,0 +1,739 @@
+"""The SQLite store: follows the log, keeps what it says of readings, and summarises it.
+
+Everything in the database is a function of the log up to the cursor, which is committed together with what
+it stands for. Where the entries are cut into batches, or how often the process dies, changes nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+import cbor2
+import msgspec
+import numpy as np
+
+from sensorhub.channels import BY_NAME, STORE
+from sensorhub.log.entries import MESSAGE, NODE, VERDICT, NodeEntry, NodeEvent, decode_entry, kind_of
+from sensorhub.nodes.dater import Dater
+from sensorhub.quality.flags import TRUSTED
+from sensorhub.store.reader import SqliteReader, unpack
+from sensorhub.store.rollup import Columns, Summary, combine, summarise
+from sensorhub.store.schema import CONTENT, DAY, FIVE_MINUTES, HOUR, StoreError, connect
+from sensorhub.wire import Message, WireError, parse_pack, parse_signed
+
+#: Seconds by which a held-over clock (tq 1) may be ahead of the gateway's; beyond it the message is undated.
+FUTURE_TOLERANCE: Final = 60.0
+#: Rollups are brought up to date at most this often while entries stream in, in seconds.
+SETTLE_INTERVAL: Final = 1.0
+#: Share of the time that bringing rollups up to date may take while entries stream in.
+SETTLE_SHARE: Final = 0.1
+#: Messages whose place is remembered for the verdict that follows soon.
+RECENT: Final = 16_384
+#: Dirty buckets that force rollups up to date, to bound memory during a rebuild.
+MOST_DIRTY: Final = 50_000
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(list[float]).decode
+_integers: Final = msgspec.json.Decoder(list[int]).decode
+
+_INSERT_MESSAGE: Final = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_UPDATE_NODE: Final = (
+    "UPDATE node SET messages = messages + ?, readings = readings + ?, judged = judged + ?, trusted = trusted + ?,"
+    " last_time = coalesce(max(coalesce(last_time, ?5), ?5), last_time),"
+    " last_received = coalesce(?6, last_received) WHERE id = ?7"
+)
+_INSERT_ROLLUP: Final = "INSERT OR REPLACE INTO rollup_{} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+class _Layout(NamedTuple):
+    id: int
+    channels: tuple[int, ...]
+    numbers: tuple[int, ...] | None  # records that hold a stored number; None means all
+
+
+class _Place(NamedTuple):
+    node: int
+    buckets: tuple[int, ...]
+    layout: _Layout
+
+
+@dataclass(slots=True)
+class _Change:
+    messages: int = 0
+    readings: int = 0
+    judged: int = 0
+    trusted: int = 0
+    last_time: float | None = None
+    last_received: int | None = None
+
+
+@dataclass(slots=True)
+class _State:
+    """What the follower keeps in memory of the database, and what it has not yet written."""
+
+    cursor: int = 0
+    clock: float | None = None
+    raw_from: int = 0
+    five_minute_from: int = 0
+    hourly_from: int = 0
+    expired: int = 0
+    unreadable: int = 0
+    judged_upto: int = -1
+    flags: dict[int, int] = field(default_factory=dict)
+    dater: Dater = field(default_factory=Dater)
+    dater_changed: bool = False
+    boots: dict[bytes, int] = field(default_factory=dict)
+    nodes: dict[str, int] = field(default_factory=dict)
+    channels: dict[str, int] = field(default_factory=dict)
+    layouts: dict[tuple[str, ...], _Layout] = field(default_factory=dict)
+    layout_by_id: dict[int, _Layout] = field(default_factory=dict)
+    sources: dict[tuple[int, int], float] = field(default_factory=dict)
+    recent: dict[int, _Place] = field(default_factory=dict)
+    dirty: set[tuple[int, int]] = field(default_factory=set)
+    new_dirty: list[tuple[int, int]] = field(default_factory=list)
+    messages: list[tuple[Any, ...]] = field(default_factory=list)
+    verdicts: dict[int, tuple[int, str, str | None]] = field(default_factory=dict)
+    changes: dict[int, _Change] = field(default_factory=dict)
+
+    def change(self, node: int) -> _Change:
+        found = self.changes.get(node)
+        if found is None:
+            found = self.changes[node] = _Change()
+        return found
+
+
+class SqliteStore(SqliteReader):
+    """The one writer of a store file, and a follower of the log.
+
+    Args:
+        path: the database file, made when missing; `<path>.lock` beside it keeps a second writer out.
+        raw_days: days of single readings to keep, 0 for all. Days are counted back from the newest
+            reading of a node with a synchronised clock (tq 2 or 3), never from the wall clock.
+        five_minute_days: days of 5-minute rollups to keep, 0 for all.
+        hourly_days: days of hourly rollups to keep, 0 for all.
+
+    Raises:
+        StoreError: the file is not a store of this version, another process writes it, or a finer
+            resolution is to be kept longer than a coarser one.
+    """
+
+    name: str = "store"
+
+    def __init__(
+        self, path: Path, *, raw_days: int = 90, five_minute_days: int = 730, hourly_days: int = 0
+    ) -> None:
+        kept = [days or float("inf") for days in (raw_days, five_minute_days, hourly_days)]
+        if kept != sorted(kept) or raw_days < 0:
+            raise StoreError(
+                f"the store cannot keep raw readings for {raw_days} days, 5-minute rollups for {five_minute_days} "
+                f"and hourly ones for {hourly_days} (0 is for ever): a coarser one must be kept at least as long"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._days = (raw_days, five_minute_days, hourly_days)
+        self._guard = writer_lock(path)
+        try:
+            connect(path, write=True).close()
+            super().__init__(path)
+            self._db.close()
+            self._db = connect(path, write=True)
+            self._state = _State()
+            self._load()
+        except BaseException:
+            os.close(self._guard)
+            raise
+        self._settled = time.monotonic()
+        self._settle_took = 0.0
+        self._last_unreadable = ""
+
+    @classmethod
+    def open_readonly(cls, path: Path) -> SqliteReader:
+        """Opens the store for questions, beside the process that writes it.
+
+        Raises:
+            StoreError: the file is not a store of this version.
+        """
+        return SqliteReader(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Brings the rollups up to date and lets go of the database."""
+        with self._lock:
+            if self._guard >= 0:
+                self.settle()
+                self._db.close()
+                os.close(self._guard)
+                self._guard = -1
+
+    def cursor(self) -> int:
+        """The log index of the first entry that is not in the store yet."""
+        return self._state.cursor
+
+    def status(self) -> dict[str, Any]:
+        """Totals for the status file: what `counts` says, and how many buckets await their rollup."""
+        fields: dict[str, Any] = {**self.counts(), "dirty": len(self._state.dirty)}
+        if self._last_unreadable:
+            fields["last_unreadable"] = self._last_unreadable
+        return fields
+
+    def apply(self, batch: Sequence[tuple[int, bytes]]) -> None:
+        """Takes in entries, in order from the cursor on, in one transaction; earlier ones are passed over.
+
+        Raises:
+            StoreError: entries between the cursor and the batch are missing.
+            EntryError: an entry of the log is damaged.
+        """
+        with self._lock, _Transaction(self):
+            state = self._state
+            for index, entry in batch:
+                if index < state.cursor:
+                    continue
+                if index > state.cursor:
+                    raise StoreError(
+                        f"the store {self.path} needs log entry {state.cursor} next and was given {index}"
+                    )
+                kind = kind_of(entry)
+                if kind == MESSAGE:
+                    self._message(index, entry)
+                elif kind == VERDICT:
+                    self._verdict(index, entry)
+                elif kind == NODE:
+                    decoded = decode_entry(entry)
+                    assert isinstance(decoded, NodeEntry)
+                    self._node_entry(index, decoded)
+                elif kind == 0:
+                    decode_entry(entry)  # names what is wrong with it
+                state.cursor = index + 1
+            pause = max(SETTLE_INTERVAL, self._settle_took / SETTLE_SHARE)
+            if len(state.dirty) > MOST_DIRTY or time.monotonic() - self._settled >= pause:
+                self._settle()
+            self._flush()
+
+    def idle(self) -> None:
+        """Brings the rollups up to date when the log is quiet."""
+        if self._state.dirty:
+            self.settle()
+
+    def settle(self) -> None:
+        """Brings every rollup up to date with the entries taken in."""
+        with self._lock, _Transaction(self):
+            self._settle()
+            self._flush()
+
+    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
+        """The whole content by table, in key order: equal for equal logs, however they were read."""
+        self.settle()
+        return {
+            table: self._all(f"SELECT * FROM {table} ORDER BY {order}")  # noqa: S608 - names are ours
+            for table, order in CONTENT.items()
+        }
+
+    # -- entries
+
+    def _message(self, index: int, entry: bytes) -> None:
+        state = self._state
+        _, received, raw = cbor2.loads(entry)
+        try:
+            signed = parse_signed(raw)
+            tq = signed.tq
+            pack = parse_pack(signed.payload, tq=tq)
+        except WireError as error:
+            # was accepted once, by another channel table: the log keeps it, the store can only count it
+            state.unreadable += 1
+            self._last_unreadable = f"entry {index}: {error}"
+            return
+        base, times, dated = pack.base_time, pack.times, None
+        # a synchronised message tells the dater something only when it is the first since the boot changed
+        if tq == 0 or state.boots.get(signed.kid) != signed.boot:
+            state.dater_changed = True
+            state.boots[signed.kid] = signed.boot if tq else -1
+            for other, offset in state.dater.feed(index, Message(signed, pack)):
+                if other == index:
+                    base, dated = offset, index
+                else:
+                    self._date(other, offset, index)
+        shifted = any(times)
+        earliest, latest = (min(times), max(times)) if shifted else (0.0, 0.0)
+        if tq == 1 and base is not None and base + latest > received / 1000 + FUTURE_TOLERANCE:
+            base = None
+        if tq >= 2 and base is not None and (state.clock is None or base + latest > state.clock):
+            self._advance(base + latest)
+        layout = state.layouts.get(pack.names) or self._new_layout(pack.names)
+        node = state.nodes.get(pack.node) or self._new_node(pack.node)
+        count = len(times) if layout.numbers is None else len(layout.numbers)
+        first = last = None
+        if base is not None:
+            first, last = base + earliest, base + latest
+        change = state.change(node)
+        change.messages += 1
+        change.readings += count
+        change.last_received = received
+        if last is not None:
+            if change.last_time is None or last > change.last_time:
+                change.last_time = last
+            if last < state.raw_from:
+                state.expired += 1
+                return
+        self._source(node, layout, latest - earliest)
+        values: Sequence[Any] = pack.values
+        if layout.numbers is not None:
+            values = [None] * len(times)
+            for record in layout.numbers:
+                values[record] = pack.values[record]
+        state.messages.append(
+            (
+                index,
+                node,
+                layout.id,
+                received,
+                tq,
+                base,
+                first,
+                last,
+                dated,
+                None,
+                (state.clock or 0.0) if last is None else None,
+                _encode(times).decode() if shifted else None,
+                _encode(values).decode(),
+            )
+        )
+        place = _Place(node, _buckets(base, times, shifted=shifted), layout)
+        state.recent[index] = place
+        if len(state.recent) > RECENT:
+            del state.recent[next(iter(state.recent))]
+        self._soil(place)
+
+    def _verdict(self, index: int, entry: bytes) -> None:
+        state = self._state
+        for message, pairs in cbor2.loads(entry)[4]:
+            place = state.recent.get(message) or self._find_place(message)
+            if place is None or len(pairs) != len(place.layout.channels):
+                continue  # expired, or not a verdict on that message
+            scores, flags = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+            if message <= state.judged_upto:
+                self._retract(message, place)
+            else:
+                state.judged_upto = message
+            state.verdicts[message] = (
+                index,
+                _encode(scores).decode(),
+                _encode(flags).decode() if any(flags) else None,
+            )
+            self._count_verdict(place, scores, flags, 1)
+            self._soil(place)
+
+    def _retract(self, message: int, place: _Place) -> None:
+        known = (
+            self._state.verdicts.get(message)
+            or self._db.execute(
+                "SELECT entry, scores, flags FROM verdict WHERE message = ?", (message,)
+            ).fetchone()
+        )
+        if known is not None:
+            _, scores, flags = known
+            listed = _integers(scores)
+            self._count_verdict(place, listed, _integers(flags) if flags else [0] * len(listed), -1)
+
+    def _count_verdict(self, place: _Place, scores: list[int], flags: list[int], sign: int) -> None:
+        change, numbers = self._state.change(place.node), place.layout.numbers
+        if numbers is not None:
+            scores, flags = [scores[i] for i in numbers], [flags[i] for i in numbers]
+        change.judged += sign * len(scores)
+        change.trusted += sign * sum(score >= TRUSTED for score in scores)
+        if any(flags):
+            counts = self._state.flags
+            for each in flags:
+                for bit in range(each.bit_length()):
+                    if each >> bit & 1:
+                        counts[bit] = counts.get(bit, 0) + sign
+
+    def _node_entry(self, index: int, entry: NodeEntry) -> None:
+        state = self._state
+        node = state.nodes.get(entry.node) or self._new_node(entry.node)
+        if entry.event == NodeEvent.CLONE:
+            self._write()
+            for message in cbor2.loads(entry.evidence)[:2]:
+                self._db.execute(
+                    "UPDATE message SET clone = ? WHERE id = ? AND clone IS NULL", (index, message)
+                )
+                place = self._find_place(message)
+                if place is not None:
+                    self._soil(place)
+        elif entry.event == NodeEvent.REVOKE:
+            self._db.execute(
+                "UPDATE node SET revoked = ? WHERE id = ? AND key = ?", (index, node, entry.public_key)
+            )
+        elif entry.event == NodeEvent.MOVE:
+            self._db.execute(
+                "UPDATE node SET geohash = ?, owner = coalesce(?, owner) WHERE id = ?",
+                (entry.geohash, _hex(entry.owner), node),
+            )
+        else:
+            self._db.execute(
+                "UPDATE node SET kind = ?, owner = ?, geohash = ?, key = ?, enrolled = ?, revoked = NULL WHERE id = ?",
+                (entry.kind, _hex(entry.owner), entry.geohash, entry.public_key, index, node),
+            )
+
+    def _date(self, message: int, base: int, by: int) -> None:
+        """Gives an undated message its base time, told by the message at log index `by`."""
+        state = self._state
+        self._write()
+        row = self._db.execute(
+            'SELECT node, layout, times, "values" FROM message WHERE id = ? AND last IS NULL', (message,)
+        ).fetchone()
+        if row is None:
+            return
+        node, layout_id, times, _ = row
+        layout = state.layout_by_id[layout_id]
+        offsets = _decode(times) if times else [0.0]
+        first, last = base + min(offsets), base + max(offsets)
+        change = state.change(node)
+        if change.last_time is None or last > change.last_time:
+            change.last_time = last
+        if last < state.raw_from:
+            state.expired += 1
+            self._db.execute("DELETE FROM message WHERE id = ?", (message,))
+            self._db.execute("DELETE FROM verdict WHERE message = ?", (message,))
+            state.recent.pop(message, None)
+            return
+        self._db.execute(
+            "UPDATE message SET base = ?, first = ?, last = ?, dated = ?, clock = NULL WHERE id = ?",
+            (base, first, last, by, message),
+        )
+        place = _Place(node, _buckets(base, offsets, shifted=True), layout)
+        if message in state.recent:
+            state.recent[message] = place
+        self._soil(place)
+
+    # -- names and places
+
+    def _new_node(self, name: str) -> int:
+        node = len(self._state.nodes) + 1
+        self._db.execute("INSERT INTO node (id, name) VALUES (?, ?)", (node, name))
+        self._state.nodes[name] = node
+        return node
+
+    def _new_layout(self, names: tuple[str, ...]) -> _Layout:
+        state = self._state
+        for name in names:
+            if name not in state.channels:
+                channel = BY_NAME[name]
+                state.channels[name] = len(state.channels) + 1
+                self._db.execute(
+                    "INSERT INTO channel VALUES (?, ?, ?, ?)",
+                    (state.channels[name], name, channel.unit, channel.style),
+                )
+        channels = tuple(state.channels[name] for name in names)
+        layout = _layout(len(state.layouts) + 1, names, channels)
+        self._db.execute("INSERT INTO layout VALUES (?, ?)", (layout.id, _encode(channels).decode()))
+        state.layouts[names] = state.layout_by_id[layout.id] = layout
+        return layout
+
+    def _source(self, node: int, layout: _Layout, span: float) -> None:
+        key = (node, layout.id)
+        known = self._state.sources.get(key)
+        if known is None or span > known:
+            self._state.sources[key] = span
+            self._db.execute("INSERT OR REPLACE INTO source VALUES (?, ?, ?)", (*key, span))
+
+    def _find_place(self, message: int) -> _Place | None:
+        self._write()
+        row = self._db.execute(
+            "SELECT node, layout, base, times FROM message WHERE id = ?", (message,)
+        ).fetchone()
+        if row is None:
+            return None
+        node, layout, base, times = row
+        buckets = _buckets(base, _decode(times) if times else [0.0], shifted=times is not None)
+        return _Place(node, buckets, self._state.layout_by_id[layout])
+
+    def _soil(self, place: _Place) -> None:
+        """Notes that the rollups of a place are out of date, where readings behind them are still kept."""
+        state = self._state
+        for bucket in place.buckets:
+            key = (place.node, bucket)
+            if key not in state.dirty and bucket >= state.raw_from:
+                state.dirty.add(key)
+                state.new_dirty.append(key)
+
+    # -- retention
+
+    def _advance(self, clock: float) -> None:
+        """Moves the newest trusted time on; at each new day (UTC) what is too old by then goes."""
+        state = self._state
+        new_day = state.clock is None or clock // DAY > state.clock // DAY
+        state.clock = clock
+        if not new_day:
+            return
+        today = int(clock // DAY)
+        raw, five, hourly = ((today - days) * DAY if days else 0 for days in self._days)
+        if raw > state.raw_from:
+            self._write()
+            old = [
+                (node, layout, raw)
+                for node, layout in state.sources
+                if self._db.execute(
+                    "SELECT 1 FROM message WHERE node = ? AND layout = ? AND last < ? LIMIT 1",
+                    (node, layout, raw),
+                ).fetchone()
+            ]
+            if old or any(bucket < raw for _, bucket in state.dirty):
+                self._settle()  # what goes is summarised first, for good
+            for each in old:
+                self._delete("node = ? AND layout = ? AND last < ?", each)
+            self._delete("last IS NULL AND clock < ?", (raw,))
+            state.raw_from = raw
+            state.recent.clear()
+        for table, before, known in (
+            ("5m", five, state.five_minute_from),
+            ("1h", hourly, state.hourly_from),
+        ):
+            if before > known:
+                self._settle()
+                for node in state.nodes.values():
+                    self._db.execute(
+                        f"DELETE FROM rollup_{table} WHERE node = ? AND bucket < ?",  # noqa: S608
+                        (node, before),
+                    )
+        state.five_minute_from = max(five, state.five_minute_from)
+        state.hourly_from = max(hourly, state.hourly_from)
+
+    def _delete(self, where: str, arguments: Sequence[Any]) -> None:
+        self._db.execute(
+            f"DELETE FROM verdict WHERE message IN (SELECT id FROM message WHERE {where})",  # noqa: S608
+            arguments,
+        )
+        self._db.execute(f"DELETE FROM message WHERE {where}", arguments)  # noqa: S608
+
+    # -- rollups
+
+    def _settle(self) -> None:
+        state = self._state
+        if state.dirty:
+            started = time.monotonic()
+            self._write()
+            directions = frozenset(
+                number for name, number in state.channels.items() if BY_NAME[name].style == "direction"
+            )
+            sources: dict[int, list[tuple[int, float]]] = {}
+            for (node, layout), span in state.sources.items():
+                sources.setdefault(node, []).append((layout, span))
+            by_node: dict[int, list[int]] = {}
+            for node, bucket in sorted(state.dirty):
+                by_node.setdefault(node, []).append(bucket)
+            for node, buckets in by_node.items():
+                self._settle_node(node, buckets, sources.get(node, []), directions)
+            self._db.execute("DELETE FROM dirty")
+            state.dirty.clear()
+            state.new_dirty.clear()
+            self._settle_took = time.monotonic() - started
+        self._settled = time.monotonic()
+
+    def _settle_node(
+        self, node: int, buckets: list[int], sources: list[tuple[int, float]], directions: frozenset[int]
+    ) -> None:
+        wanted = np.array(buckets, dtype=np.int64)
+        parts: list[tuple[Any, ...]] = []
+        for layout, span in sources:
+            channels = np.array(self._state.layout_by_id[layout].channels, dtype=np.int64)
+            seen: set[int] = set()
+            for start, end in _runs(buckets, FIVE_MINUTES):
+                rows = self._between(node, layout, span, start, end)
+                if not rows.ids:
+                    continue
+                m = unpack(rows)
+                m.score[m.clone] = -1
+                bucket = np.floor(m.time / FIVE_MINUTES).astype(np.int64) * FIVE_MINUTES
+                keep = ~np.isnan(m.value) & np.isin(bucket, wanted)
+                if span:  # a message may reach into several runs, and counts once
+                    keep[[i for i, message in enumerate(rows.ids) if message in seen]] = False
+                    seen.update(rows.ids)
+                channel = np.broadcast_to(channels, m.id.shape)
+                parts.append(
+                    (channel[keep], m.time[keep], m.id[keep], m.value[keep], m.score[keep], m.flags[keep])
+                )
+        if not parts:
+            return
+        summaries = summarise(
+            Columns(*(np.concatenate(each) for each in zip(*parts, strict=True))), FIVE_MINUTES, directions
+        )
+        self._db.executemany(
+            _INSERT_ROLLUP.format("5m"),
+            [(node, bucket, channel, *row) for (bucket, channel), row in summaries.items()],
+        )
+        hours = sorted({bucket // HOUR * HOUR for bucket, _ in summaries})
+        touched = {(bucket // HOUR * HOUR, channel) for bucket, channel in summaries}
+        hourly: dict[tuple[int, int], list[Summary]] = {}
+        for start, end in _runs(hours, HOUR):
+            for bucket, channel, *row in self._db.execute(
+                "SELECT bucket, channel, n, mean, min, max, last, steadiness, trusted_n, trusted_mean,"
+                " trusted_steadiness, flags FROM rollup_5m WHERE node = ? AND bucket >= ? AND bucket < ?"
+                " ORDER BY bucket, channel",
+                (node, start, end),
+            ):
+                key = (bucket // HOUR * HOUR, channel)
+                if key in touched:
+                    hourly.setdefault(key, []).append(Summary(*row))
+        self._db.executemany(
+            _INSERT_ROLLUP.format("1h"),
+            [
+                (node, hour, channel, *combine(found, direction=channel in directions))
+                for (hour, channel), found in hourly.items()
+            ],
+        )
+
+    # -- memory and database
+
+    def _write(self) -> None:
+        """Writes the messages and verdicts held back so far, so that the database can be asked for them."""
+        state = self._state
+        if state.messages:
+            self._db.executemany(_INSERT_MESSAGE, state.messages)
+            state.messages.clear()
+        if state.verdicts:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO verdict VALUES (?, ?, ?, ?)",
+                [(message, *row) for message, row in state.verdicts.items()],
+            )
+            state.verdicts.clear()
+
+    def _flush(self) -> None:
+        """Writes all that is held back, cursor included."""
+        state = self._state
+        self._write()
+        self._db.executemany(
+            _UPDATE_NODE,
+            [
+                (c.messages, c.readings, c.judged, c.trusted, c.last_time, c.last_received, node)
+                for node, c in state.changes.items()
+            ],
+        )
+        state.changes.clear()
+        if state.new_dirty:
+            self._db.executemany("INSERT OR IGNORE INTO dirty VALUES (?, ?)", state.new_dirty)
+            state.new_dirty.clear()
+        meta: list[tuple[str, Any]] = [
+            ("cursor", state.cursor),
+            ("clock", state.clock),
+            ("raw_from", state.raw_from),
+            ("five_minute_from", state.five_minute_from),
+            ("hourly_from", state.hourly_from),
+            ("expired", state.expired),
+            ("unreadable", state.unreadable),
+            ("judged_upto", state.judged_upto),
+            *((f"flag {bit}", count) for bit, count in state.flags.items()),
+        ]
+        if state.dater_changed:
+            meta.append(("dater", state.dater.dump()))
+            state.dater_changed = False
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta)
+
+    def _load(self) -> None:
+        """Takes the memory from the database: at the start, and after a transaction that failed."""
+        state = self._state = _State()
+        meta = dict(self._all("SELECT key, value FROM meta"))
+        for key, value in meta.items():
+            if key.startswith("flag "):
+                state.flags[int(key[5:])] = value
+            elif key == "dater":
+                state.dater = Dater.load(value)
+            else:
+                setattr(state, key, value)
+        state.nodes = {name: number for number, name in self._all("SELECT id, name FROM node")}
+        state.channels = {name: number for number, name in self._all("SELECT id, name FROM channel")}
+        names = {number: name for name, number in state.channels.items()}
+        for number, listed in self._all("SELECT id, channels FROM layout ORDER BY id"):
+            channels = tuple(_integers(listed))
+            layout = _layout(number, tuple(names[c] for c in channels), channels)
+            state.layouts[tuple(names[c] for c in channels)] = state.layout_by_id[number] = layout
+        state.sources = {
+            (node, layout): span for node, layout, span in self._all("SELECT node, layout, span FROM source")
+        }
+        state.dirty = set(self._all("SELECT node, bucket FROM dirty"))
+
+    def _reopen(self) -> None:
+        """The writer holds the lock, so nobody puts another file in the place of its own."""
+
+
+class _Transaction:
+    """All or nothing; after a failure the memory is what the database says again."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+
+    def __enter__(self) -> None:
+        self._store._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        db = self._store._db
+        if kind is None:
+            try:
+                db.execute("COMMIT")
+            except sqlite3.Error:
+                self._undo()
+                raise
+        else:
+            self._undo()
+
+    def _undo(self) -> None:
+        if self._store._db.in_transaction:
+            self._store._db.execute("ROLLBACK")
+        self._store._load()
+
+
+def writer_lock(path: Path) -> int:
+    """Locks the store at `path` for writing; the lock goes with the returned descriptor, or the process.
+
+    Raises:
+        StoreError: another process holds it.
+    """
+    guard = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(guard)
+        raise StoreError(
+            f"another process writes the store {path} (it holds {path}.lock); stop `sensorhub run` or its store first"
+        ) from None
+    return guard
+
+
+def _layout(number: int, names: tuple[str, ...], channels: tuple[int, ...]) -> _Layout:
+    numbers = tuple(
+        i for i, n in enumerate(names) if BY_NAME[n].kind == "number" and STORE in BY_NAME[n].projections
+    )
+    return _Layout(number, channels, None if len(numbers) == len(names) else numbers)
+
+
+def _hex(owner: bytes | None) -> str | None:
+    return None if owner is None else "0x" + owner.hex()
+
+
+def _buckets(base: int | None, offsets: Iterable[float], *, shifted: bool) -> tuple[int, ...]:
+    if base is None:
+        return ()
+    if not shifted:
+        return (base // FIVE_MINUTES * FIVE_MINUTES,)
+    return tuple({int((base + offset) // FIVE_MINUTES) * FIVE_MINUTES for offset in set(offsets)})
+
+
+def _runs(buckets: list[int], seconds: int) -> list[tuple[int, int]]:
+    """Ascending bucket starts as ranges without a hole, end excluded."""
+    runs: list[tuple[int, int]] = []
+    for bucket in buckets:
+        if runs and runs[-1][1] == bucket:
+            runs[-1] = (runs[-1][0], bucket + seconds)
+        else:
+            runs.append((bucket, bucket + seconds))
+    return runs

@@ -1,0 +1,361 @@
+"""What the store says of a log."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from sensorhub.log.entries import NodeEvent
+from sensorhub.store import ResolutionError, SqliteStore, StoreError
+
+START = 1_700_006_400
+DAY = 86_400
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    with SqliteStore(tmp_path / "store.sqlite") as store:
+        yield store
+
+
+def test_a_reading_comes_back_as_it_was_sent(network, store):
+    index = network.message(
+        "alder", START, [("temperature", 21.25, 0), ("humidity", 40, 0), ("temperature", 21.5, 10.5)]
+    )
+    store.apply(network.batch())
+    raw = store.series("alder", "temperature", START, START + 60, "raw")
+    assert raw["time"] == [START, START + 10.5]
+    assert raw["value"] == [21.25, 21.5]
+    assert raw["message"] == [index, index]
+    assert raw["record"] == [0, 2]
+    assert raw["score"] == [None, None]
+    assert raw["flags"] == [None, None]
+    assert not raw["truncated"]
+
+
+def test_a_range_includes_its_start_and_excludes_its_end(network, store):
+    for minute in range(5):
+        network.message("alder", START + 60 * minute, [("temperature", minute, 0)])
+    store.apply(network.batch())
+    assert store.series("alder", "temperature", START + 60, START + 180, "raw")["value"] == [1.0, 2.0]
+    assert store.messages(["alder"], ["temperature"], START + 60, START + 180) == [1, 2]
+
+
+def test_verdicts_give_score_and_flags_and_a_newer_one_replaces_them(network, store):
+    index = network.message("alder", START, [("temperature", 21, 0), ("humidity", 40, 0)])
+    first = network.verdict({index: [(255, 0), (0, 1)]})
+    store.apply(network.batch())
+    assert store.verdict(index) == (first, [(255, 0), (0, 1)])
+    assert store.flag_counts() == {"range": 1}
+    assert store.counts()["trusted"] == 1
+    second = network.verdict({index: [(51, 2 | 1024), (204, 0)]})
+    store.apply(network.batch(2))
+    assert store.verdict(index) == (second, [(51, 1026), (204, 0)])
+    assert store.flag_counts() == {"spike": 1, "time suspect": 1}
+    assert store.counts()["judged"] == 2
+    assert store.counts()["trusted"] == 1
+    latest = {row["channel"]: row for row in store.latest("alder")}
+    assert latest["temperature"]["score"] == 0.2
+    assert latest["temperature"]["flags"] == 1026
+    assert latest["humidity"]["score"] == 0.8
+
+
+def test_a_verdict_that_does_not_fit_its_message_is_passed_over(network, store):
+    index = network.message("alder", START, [("temperature", 21, 0)])
+    network.verdict({index: [(255, 0), (255, 0)], 77: [(255, 0)]})
+    store.apply(network.batch())
+    assert store.verdict(index) is None
+    assert store.counts()["judged"] == 0
+
+
+def test_rollups_summarise_all_and_trusted_readings(network, store):
+    values = [1.5, 2.25, 10.0, 4.75]
+    for i, value in enumerate(values):
+        index = network.message("alder", START + 60 * i, [("temperature", value, 0)])
+        network.judge(index, 20 if value == 10.0 else 200, 2 if value == 10.0 else 0)
+    store.apply(network.batch())
+    store.settle()
+    for resolution in ("5m", "1h"):
+        row = {
+            k: v[0]
+            for k, v in store.series("alder", "temperature", START, START + 1, resolution).items()
+            if isinstance(v, list)
+        }
+        assert row == {
+            "time": START, "n": 4, "mean": math.fsum(values) / 4, "min": 1.5, "max": 10.0, "last": 4.75,
+            "steadiness": None, "trusted_n": 3, "trusted_mean": (1.5 + 2.25 + 4.75) / 3,
+            "trusted_steadiness": None, "flags": 2,
+        }  # fmt: skip
+
+
+def test_directions_are_averaged_on_the_circle(network, store):
+    for i, degrees in enumerate([350, 10, 340, 20]):
+        network.message("alder", START + 400 * i, [("wind_direction", degrees, 0)])
+    store.apply(network.batch())
+    store.settle()
+    hour = store.series("alder", "wind_direction", START, START + 1, "1h")
+    assert min(hour["mean"][0], 360 - hour["mean"][0]) == pytest.approx(0, abs=1e-9)
+    assert hour["steadiness"][0] == pytest.approx(
+        (2 * math.cos(math.radians(10)) + 2 * math.cos(math.radians(20))) / 4
+    )
+    assert hour["min"] == [None]
+    assert hour["max"] == [None]
+
+
+def test_opposite_directions_have_no_mean(network, store):
+    network.message("alder", START, [("wind_direction", 90, 0), ("wind_direction", 270, 1)])
+    store.apply(network.batch())
+    store.settle()
+    row = store.series("alder", "wind_direction", START, START + 1, "5m")
+    assert row["mean"] == [None]
+    assert row["steadiness"] == [0.0]
+
+
+def test_late_messages_and_late_verdicts_reach_their_rollups(network, store):
+    network.message("alder", START + DAY, [("temperature", 1, 0)])
+    store.apply(network.batch())
+    store.settle()
+    late = network.message("alder", START, [("temperature", 5, 0)])
+    store.apply(network.batch(1))
+    store.settle()
+    assert store.series("alder", "temperature", START, START + 1, "1h")["mean"] == [5.0]
+    network.judge(late)
+    store.apply(network.batch(2))
+    store.settle()
+    assert store.series("alder", "temperature", START, START + 1, "1h")["trusted_n"] == [1]
+
+
+def test_clockless_messages_are_dated_when_the_node_learns_the_time(network, tmp_path):
+    path = tmp_path / "s"
+    first = network.message("alder", None, [("temperature", 1, 0), ("temperature", 2, -5)], uptime=10)
+    network.judge(first)
+    with SqliteStore(path) as store:
+        store.apply(network.batch())
+        assert store.counts()["undated"] == 1
+        assert store.latest() == []
+    network.message("alder", START + 100, [("temperature", 3, 0)], uptime=100)
+    after = network.message("alder", None, [("temperature", 4, 0)], uptime=200)
+    with SqliteStore(path) as store:  # what waited for a date survives the process
+        store.apply(network.batch(2))
+        store.settle()
+        assert store.counts()["undated"] == 0
+        raw = store.series("alder", "temperature", START, START + 300, "raw")
+        assert raw["time"] == [START + 5, START + 10, START + 100, START + 200]
+        assert raw["message"] == [first, first, 2, after]
+        assert store.series("alder", "temperature", START, START + 1, "5m")["n"] == [4]
+
+
+def test_a_held_over_clock_ahead_of_the_gateway_gives_no_date(network, store):
+    network.message("alder", START + 10_000, [("temperature", 1, 0)], tq=1, received=START)
+    network.message("birch", START + 30, [("temperature", 1, 0)], tq=1, received=START)
+    store.apply(network.batch())
+    assert store.counts()["undated"] == 1
+    assert [row["node"] for row in store.latest()] == ["birch"]
+
+
+def test_cloned_messages_are_kept_marked_and_never_trusted(network, store):
+    first = network.message("alder", START, [("temperature", 1, 0)])
+    second = network.message("alder", START, [("temperature", 9, 0)])
+    network.judge(first)
+    network.judge(second)
+    store.apply(network.batch())
+    network.clone("alder", first, second)
+    store.apply(network.batch(4))
+    store.settle()
+    assert store.counts()["cloned"] == 2
+    row = store.series("alder", "temperature", START, START + 1, "5m")
+    assert (row["n"], row["trusted_n"]) == ([2], [0])
+
+
+def test_data_channels_are_counted_but_hold_no_readings(network, store):
+    index = network.message(
+        "eye", START, [("luminance", 0.5, 0), ("frame_sha256", b"\1" * 32, 0), ("contrast", 0.25, 0)]
+    )
+    network.verdict({index: [(200, 0), (90, 0), (200, 1)]})
+    store.apply(network.batch())
+    store.settle()
+    assert store.counts()["readings"] == 2
+    assert store.counts()["judged"] == 2
+    assert [row["channel"] for row in store.latest("eye")] == ["contrast", "luminance"]
+    assert store.latest("eye")[0]["flags"] == 1
+    assert store.series("eye", "frame_sha256", START, START + 1, "5m")["n"] == []
+
+
+def test_nodes_tell_kind_counts_and_trust(network, store):
+    network.enrol("alder")
+    index = network.message("alder", START, [("temperature", 1, 0), ("humidity", 50, 0)])
+    network.message("birch", START, [("temperature", 1, 0)])
+    network.verdict({index: [(200, 0), (0, 1)]})
+    store.apply(network.batch())
+    alder, birch = store.nodes()
+    assert (alder["node"], alder["kind"], alder["geohash"], alder["revoked"]) == (
+        "alder",
+        "weather",
+        "u33db",
+        False,
+    )
+    assert (alder["messages"], alder["readings"], alder["judged"], alder["trusted_share"]) == (1, 2, 2, 0.5)
+    assert alder["last_time"] == START
+    assert (birch["kind"], birch["trusted_share"]) == (None, None)
+    network.enrol("alder", event=NodeEvent.REVOKE)
+    store.apply(network.batch(4))
+    assert store.nodes()[0]["revoked"]
+    network.enrol("alder", event=NodeEvent.ROTATE)
+    network.enrol("alder", event=NodeEvent.MOVE, geohash="u33dc")
+    store.apply(network.batch(5))
+    assert not store.nodes()[0]["revoked"]
+    assert store.nodes()[0]["geohash"] == "u33dc"
+
+
+def test_latest_looks_into_every_layout(network, store):
+    network.message("alder", START, [("temperature", 1, 0), ("pressure", 1000, 0)])
+    network.message("alder", START + 60, [("temperature", 2, 0)])
+    network.message("alder", START + 30, [("temperature", 3, 0)])
+    store.apply(network.batch())
+    assert [(r["channel"], r["value"]) for r in store.latest("alder")] == [
+        ("pressure", 1000.0),
+        ("temperature", 2.0),
+    ]
+    assert store.latest("nobody") == []
+
+
+def test_auto_takes_the_finest_resolution_that_fits(network, store):
+    for minute in range(600):
+        network.message("alder", START + 60 * minute, [("temperature", minute % 30, 0)])
+    store.apply(network.batch())
+    store.settle()
+    ask = lambda limit: store.series("alder", "temperature", START, START + DAY, limit=limit)  # noqa: E731
+    assert (ask(600)["resolution"], len(ask(600)["time"])) == ("raw", 600)
+    assert (ask(599)["resolution"], len(ask(599)["time"])) == ("5m", 120)
+    assert (ask(119)["resolution"], len(ask(119)["time"])) == ("1h", 10)
+    assert ask(5)["truncated"]
+    assert store.series("alder", "temperature", -math.inf, math.inf)["resolution"] == "raw"
+    with pytest.raises(ResolutionError, match="1d"):
+        store.series("alder", "temperature", 0, 1, "1d")
+
+
+def test_locate_finds_the_nearest_reading(network, store):
+    for minute in (0, 1, 5):
+        network.message(
+            "alder", START + 60 * minute, [("temperature", minute, 0), ("temperature", minute + 0.5, 20)]
+        )
+    network.message("alder", START + 61, [("pressure", 1000, 0)])
+    store.apply(network.batch())
+    near = lambda t: (store.locate("alder", "temperature", START + t) or {})["value"]  # noqa: E731
+    assert [near(t) for t in (-1e6, 9, 11, 79, 85, 189, 191, 1e6)] == [0, 0, 0.5, 1.5, 1.5, 1.5, 5, 5.5]
+    assert store.locate("alder", "rain", START) is None
+
+
+def test_old_readings_go_with_the_data_not_with_the_wall_clock(network, tmp_path):
+    with SqliteStore(tmp_path / "s", raw_days=2, five_minute_days=4, hourly_days=6) as store:
+        for day in range(9):
+            network.judge(network.message("alder", START + DAY * day + 3600, [("temperature", day, 0)]))
+        store.apply(network.batch())
+        store.settle()
+        ask = lambda r: [  # noqa: E731
+            (t - START) // DAY
+            for t in store.series("alder", "temperature", START, START + 10 * DAY, r)["time"]
+        ]
+        assert ask("raw") == [6, 7, 8]
+        assert ask("5m") == [4, 5, 6, 7, 8]
+        assert ask("1h") == [2, 3, 4, 5, 6, 7, 8]
+        assert store.counts()["raw_from"] == START + 6 * DAY
+        assert store.series("alder", "temperature", START, START + 10 * DAY, "1h")["trusted_n"] == [1] * 7
+        late = network.message("alder", START + 5 * DAY + 3600, [("temperature", 99, 0)])
+        network.judge(late)
+        store.apply(network.batch(18))
+        store.settle()
+        assert store.counts()["expired"] == 1
+        assert store.counts()["messages"] == 10
+        assert store.series("alder", "temperature", START, START + 10 * DAY, "5m")["n"] == [1] * 5
+        assert store.verdict(late) is None
+
+
+def test_a_message_across_the_horizon_changes_no_summary_of_the_past(network, tmp_path):
+    with SqliteStore(tmp_path / "s", raw_days=1, five_minute_days=0, hourly_days=0) as store:
+        network.message("alder", START + DAY - 300, [("temperature", 1, 0), ("temperature", 2, 600)])
+        network.message("alder", START + 2 * DAY, [("temperature", 3, 0)])
+        network.message("alder", START + DAY - 300, [("temperature", 50, 0), ("temperature", 60, 600)])
+        store.apply(network.batch())
+        store.settle()
+        rows = store.series("alder", "temperature", START, START + 2 * DAY, "5m")
+        assert rows["mean"] == [1.0, 31.0]
+
+
+def test_a_coarser_resolution_must_be_kept_as_long(tmp_path):
+    with pytest.raises(StoreError, match="at least as long"):
+        SqliteStore(tmp_path / "s", raw_days=0, five_minute_days=10)
+
+
+def test_entries_must_continue_the_store(network, store):
+    network.message("alder", START, [("temperature", 1, 0)])
+    network.message("alder", START + 1, [("temperature", 1, 0)])
+    with pytest.raises(StoreError, match="entry 0 next"):
+        store.apply(network.batch(1))
+    store.apply(network.batch())
+    store.apply(network.batch())
+    assert store.counts()["messages"] == 2
+    assert store.cursor() == 2
+
+
+def test_a_failed_batch_leaves_no_trace(network, store):
+    network.message("alder", START, [("temperature", 1, 0)])
+    before = store.dump()
+    with pytest.raises(Exception, match="log entry"):
+        store.apply([*network.batch(), (1, b"\x82\x07\x00")])
+    assert store.dump() == before
+    store.apply(network.batch())
+    assert store.counts()["messages"] == 1
+
+
+def test_another_process_reads_while_one_writes(network, store):
+    reader = SqliteStore.open_readonly(store.path)
+    for i in range(50):
+        network.message("alder", START + i, [("temperature", i, 0)])
+        store.apply(network.batch(i))
+        assert reader.latest("alder")[0]["value"] == i
+    reader.close()
+
+
+def test_only_one_process_may_write(store):
+    with pytest.raises(StoreError, match="another process"):
+        SqliteStore(store.path)
+
+
+def test_a_file_that_is_no_store_is_named(tmp_path):
+    path = tmp_path / "store.sqlite"
+    path.write_bytes(b"not a database, certainly not" * 100)
+    with pytest.raises(StoreError, match=r"store\.sqlite.*rebuild"):
+        SqliteStore(path)
+    path.unlink()
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(StoreError, match="version 99"):
+        SqliteStore(path)
+
+
+def test_readings_can_be_read_with_plain_sql(network, store):
+    index = network.message("alder", START, [("temperature", 21.25, 0), ("humidity", 40, 2)])
+    network.verdict({index: [(200, 0), (10, 4)]})
+    store.apply(network.batch())
+    db = sqlite3.connect(store.path)
+    rows = db.execute("SELECT id, node, channel, t, value, score, flags FROM reading ORDER BY id").fetchall()
+    db.close()
+    assert rows == [
+        (0, "alder", "temperature", START, 21.25, 200, 0),
+        (1, "alder", "humidity", START + 2, 40.0, 10, 4),
+    ]
+
+
+def test_absurd_numbers_do_not_stop_the_store(network, store):
+    network.message(
+        "alder", START, [("temperature", 1e308, 0), ("temperature", 1.5e308, 1), ("temperature", -1e308, 2)]
+    )
+    network.message("alder", START + 300, [("temperature", 1.7e308, 0), ("temperature", 1.7e308, 1)])
+    store.apply(network.batch())
+    store.settle()
+    assert store.series("alder", "temperature", START, START + 1, "1h")["n"] == [5]
