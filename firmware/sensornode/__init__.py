@@ -1,0 +1,3 @@
+"""Firmware of a sensorhub node."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,254 @@
+"""The application: sample -> pack -> sign -> spool, beside the link that sends the spool."""
+
+import asyncio
+
+from . import __version__, board, cose, senml
+from .clock import Clock
+from .ecdsa import SigningKey
+from .link import Link
+from .sensors import DriverError, load
+from .spool import Spool
+from .state import State
+
+READ_S = 10  # a read that takes longer has failed
+SYNC_MS = 6 * 3_600_000  # between time synchronisations
+SYNC_RETRY_MS = 15_000
+RECORDS = 200  # kept in RAM at most; a pack holds 256
+OWN_CHANNELS = (("spool_dropped", "count"), ("sensor_errors", "count"))
+
+
+class Services:
+    """What a driver may use."""
+
+    def __init__(self, clock, interval):
+        self.clock = clock
+        self.interval = interval
+
+
+class Source:
+    """One row of the sensor table: its driver, loaded again after it failed to load, and the channels it provides."""
+
+    def __init__(self, row):
+        self.row = row
+        self.name = row["driver"]
+        self.sensor = None
+        self.channels = ()
+
+
+class App:
+    """One node.
+
+    :param config: the checked `Config`.
+    :param time_source: see `clock.Clock`; the board's own by default.
+    :param directory: where the spool lives.
+
+    Attributes for `status` and tests: `sensor_errors` (failed reads since boot), `missed` (sampling instants
+    that passed while the node was busy), `last_error`.
+    """
+
+    def __init__(self, config, time_source=None, directory=""):
+        self.config = config
+        self.clock = Clock(time_source or board.TimeSource(config.ntp))
+        self.state = State(board.Nvs(), board.random_bytes)
+        self.spool = Spool(
+            directory + "/spool", config.spool_bytes, config.spool_segments, self.state.count_dropped
+        )
+        if self.state.fresh:
+            self.spool.clear()  # whatever is there was signed by another key
+        self.state.resume(self.spool.last, self.spool.clean)
+        self.key = SigningKey(self.state.secret)
+        wifi = board.Wifi(config.wifi)
+        about = {"fw": __version__, "boot": self.state.boot}
+        self.link = Link(config, wifi, self.spool, self._announce, about)
+        self.watchdog = board.Watchdog(config.watchdog)
+        self.sources = [Source(row) for row in config.sensors]
+        self.sensor_errors = 0
+        self.missed = 0
+        self.last_error = ""
+        self._services = Services(self.clock, config.interval)
+        self._base_name = senml.base_name(config.site, config.node)
+        self._samples = []  # (slot, records), not packed yet
+        self._slot = 0
+        self._told = {}  # own channels: last value reported
+        self._tasks = []
+        for source in self.sources:
+            self._load(source)
+
+    async def run(self):
+        """Run until something that should never fail has failed; raises it."""
+        ended = asyncio.Event()
+        failures = []
+
+        async def guard(work):
+            try:
+                await work
+            except Exception as error:
+                failures.append(error)
+            ended.set()
+
+        # time first: a clock that can be set at once is set before the first sample
+        works = (self._keep_time(), self._sample_for_ever(), self.link.run(), self._feed())
+        self._tasks = [asyncio.create_task(guard(work)) for work in works]
+        try:
+            await ended.wait()
+        finally:
+            await self.stop()
+        if failures:
+            raise failures[0]
+
+    async def stop(self):
+        """End the tasks and say goodbye to the broker."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.sleep(0)
+        await self.link.stop()
+
+    def status(self):
+        """State of the node, for people; holds no secret."""
+        last = self.spool.last
+        return {
+            "node": self.config.node,
+            "boot": self.state.boot,
+            "uptime": self.clock.uptime_ms() // 1000,
+            "time_quality": self.clock.quality,
+            "online": self.link.online,
+            "connects": self.link.connects,
+            "seq": last[1] if last else 0,
+            "receipt": self.spool.freed,
+            "dropped": self.state.dropped,
+            "damaged": self.spool.damaged,
+            "sensor_errors": self.sensor_errors,
+            "missed": self.missed,
+            "last_error": self.last_error or str(self.link.error or ""),
+        }
+
+    @property
+    def idle(self):
+        """True when everything sampled is packed and every message is receipted."""
+        return not self._samples and self.spool.empty
+
+    async def _keep_time(self):
+        while True:
+            try:
+                await self.clock.sync()
+                wait = SYNC_MS
+            except OSError as error:
+                self.last_error = "time: %s" % error
+                wait = SYNC_RETRY_MS
+            await self.clock.sleep_ms(wait)
+
+    async def _feed(self):
+        """Feed the watchdog while sampling keeps its schedule."""
+        patience = 3000 * self.config.interval + 60_000
+        while True:
+            if self.clock.uptime_ms() - self._slot < patience:
+                self.watchdog.feed()
+            await asyncio.sleep(1)
+
+    async def _sample_for_ever(self):
+        interval = 1000 * self.config.interval
+        every = self.config.publish // self.config.interval
+        slots = 0
+        slot = self.clock.first_slot(interval)
+        while True:
+            await self.clock.sleep_until(slot)
+            self._slot = slot
+            records = await self._read_all()
+            if records:
+                self._samples.append((slot, records))
+            slots += 1
+            if slots >= every or sum(len(taken) for _, taken in self._samples) >= RECORDS:
+                slots = 0
+                await self._publish()
+            slot = self.clock.next_slot(slot, interval)
+            behind = (self.clock.uptime_ms() - slot) // interval
+            if behind > 0:
+                self.missed += behind
+                slot += behind * interval
+
+    async def _read_all(self):
+        parts = await asyncio.gather(*[self._read(source) for source in self.sources])
+        records = [record for part in parts for record in part]
+        own = (self.state.dropped, self.sensor_errors)
+        for (channel, unit), value in zip(OWN_CHANNELS, own):
+            if value != self._told.get(channel, 0):
+                self._told[channel] = value
+                records.append((channel, unit, value))
+        return records
+
+    async def _read(self, source):
+        """Records of one sensor. Whatever its driver does wrong stays here."""
+        if source.sensor is None and not self._load(source):
+            return ()
+        try:
+            values = await asyncio.wait_for(source.sensor.read(), READ_S)
+            records = [(name, unit, values[name]) for name, unit in source.channels if name in values]
+            senml.Pack("").add(records)  # refuses what is not a finite number
+            return records
+        except Exception as error:
+            self._blame(source, error)
+            return ()
+
+    def _load(self, source):
+        try:
+            source.sensor = load(source.row, self._services)
+        except DriverError as error:
+            self._blame(source, error)
+            return False
+        wanted = source.row.get("channels")
+        taken = [name for other in self.sources for name, _ in other.channels]
+        source.channels = tuple(
+            pair for pair in source.sensor.channels if pair[0] not in taken and (not wanted or pair[0] in wanted)
+        )
+        return True
+
+    def _blame(self, source, error):
+        self.sensor_errors += 1
+        self.last_error = "sensor %s: %s: %s" % (source.name, type(error).__name__, error)
+
+    async def _publish(self):
+        """Pack, sign and spool what was sampled, in as few messages as it fits."""
+        samples = self._samples
+        while samples:
+            first = samples[0][0]
+            unix = self.clock.unix_ms(first)
+            pack = senml.Pack(self._base_name, None if unix is None else (unix + 500) // 1000)
+            while samples and pack.add(samples[0][1], (samples[0][0] - first + 500) // 1000):
+                samples.pop(0)
+            if not pack.count:  # the values of one instant are more than a message holds
+                slot, records = samples[0]
+                half = len(records) // 2
+                samples[:1] = [(slot, records[:half]), (slot, records[half:])]
+                continue
+            quality = 0 if unix is None else self.clock.quality
+            await self._keep(quality, (first + 500) // 1000, pack.encode())
+
+    async def _keep(self, quality, uptime, payload):
+        state = self.state
+        seq = state.take_seq()
+        message = await cose.data(self.key, state.boot, seq, state.prev, quality, uptime, payload)
+        try:
+            self.spool.append(state.boot, seq, message)
+        except OSError as error:
+            self.last_error = "spool: %s" % error
+            state.count_dropped(1)
+            return
+        state.prev = self.spool.last[2]
+        self.link.wake()
+
+    async def _announce(self):
+        channels = [pair for source in self.sources for pair in source.channels]
+        channels.extend(OWN_CHANNELS)
+        return await cose.announce(
+            self.key,
+            self.state.boot,
+            self.clock.quality,
+            self.clock.uptime_ms() // 1000,
+            self._base_name,
+            self.config.kind,
+            self.config.hardware or board.hardware(),
+            __version__,
+            channels,
+            self.config.claim,
+        )

@@ -1,0 +1,270 @@
+"""Bounded store of signed messages on flash, oldest first, until the gateway has logged them.
+
+The ring is a directory of append-only segment files, `<number, 8 hex digits>.seg`. Append-only, because LittleFS
+copies whatever stands behind a changed byte; whole files, because removing one costs a metadata commit and no copy.
+A record is (big endian, the CRC covers everything after itself)
+
+    crc32 u32 | length u16 | boot u32 | seq u32 | message
+
+and is written by one call to a file that is closed at once, so a power cut leaves an unfinished last record and never
+a damaged earlier one. Only the gateway's receipt frees records. What was freed is not written down: the gateway says
+it again in the receipt that answers every announce, and that saves a flash write per message.
+"""
+
+import hashlib
+import os
+import struct
+from binascii import crc32
+
+HEADER = 14
+MAX_MESSAGE = 4096
+SUFFIX = ".seg"
+
+
+class Damaged(Exception):
+    """Raised when a record is cut short or fails its CRC."""
+
+
+class Disk:
+    """The file calls the spool needs; tests put a disk that loses power in its place."""
+
+    open = staticmethod(open)
+    listdir = staticmethod(os.listdir)
+    remove = staticmethod(os.remove)
+    mkdir = staticmethod(os.mkdir)
+
+
+class Segment:
+    """One file: its number, first sequence number, and where its intact records end (None: not walked yet)."""
+
+    def __init__(self, number, first, size=None):
+        self.number = number
+        self.first = first
+        self.size = size
+
+
+class Spool:
+    """The ring.
+
+    :param path: directory of the segment files, made when missing.
+    :param size: bytes on flash at most, all segments together.
+    :param segments: number of files; a full ring gives up one of them at a time.
+    :param on_drop: called with the number of messages before they are given up.
+
+    Attributes: `last` is (boot, seq, SHA-256) of the newest intact record or None; `clean` is False when the newest
+    file ended in a damaged record at mount time; `freed` is the highest sequence number that is receipted;
+    `dropped` counts messages given up since mount; `damaged` counts damaged records met since mount.
+    """
+
+    def __init__(self, path, size, segments=16, on_drop=None, disk=Disk):
+        self._segment_size = size // segments
+        if self._segment_size < HEADER + MAX_MESSAGE or segments < 2:
+            raise ValueError("a spool of %d bytes cannot be split into %d segments" % (size, segments))
+        self._path = path
+        self._limit = segments
+        self._on_drop = on_drop
+        self._disk = disk
+        self._head = bytearray(HEADER)
+        self._record = bytearray(HEADER + MAX_MESSAGE)
+        self._view = memoryview(self._record)
+        self._segments = []
+        self._sealed = False  # the newest file takes no more records
+        self.last = None
+        self.clean = True
+        self.freed = 0
+        self.dropped = 0
+        self.damaged = 0
+        self._mount()
+        self.rewind()
+
+    def append(self, boot, seq, message):
+        """Keep one signed message. Raises ValueError when it is too long, OSError when flash takes no writes."""
+        length = len(message)
+        if length > MAX_MESSAGE:
+            raise ValueError("message of %d bytes is longer than %d" % (length, MAX_MESSAGE))
+        record = self._view[: HEADER + length]
+        struct.pack_into(">IHII", self._record, 0, 0, length, boot, seq)
+        record[HEADER:] = message
+        struct.pack_into(">I", self._record, 0, crc32(record[4:]))
+        segments = self._segments
+        if not segments or self._sealed or segments[-1].size + len(record) > self._segment_size:
+            self._open_segment(seq)
+        try:
+            self._write(record)
+        except OSError:
+            # flash is fuller than the ring was promised: give up the oldest file and try once more
+            if len(segments) < 2:
+                raise
+            self._drop_oldest()
+            self._open_segment(seq)
+            self._write(record)
+        self.last = (boot, seq, hashlib.sha256(record[HEADER:]).digest())
+
+    def next(self, into):
+        """Read the oldest message that is neither freed nor read since `rewind`.
+
+        :param into: buffer of at least MAX_MESSAGE bytes.
+        :returns: (length, boot, seq), or None when there is none.
+        """
+        into = memoryview(into)
+        number, offset = self._cursor
+        for segment in self._segments:
+            if segment.number < number:
+                continue
+            if segment.number > number:
+                number, offset = segment.number, 0
+            if segment.size is not None and offset >= segment.size:
+                continue
+            try:
+                with self._disk.open(self._name(segment), "rb") as file:
+                    file.seek(offset)
+                    while True:
+                        length, boot, seq = self._read(file, into)
+                        if not length:
+                            break
+                        offset += HEADER + length
+                        if seq > self.freed:
+                            self._cursor = (number, offset)
+                            return length, boot, seq
+            except (Damaged, OSError):
+                self.damaged += 1
+                self._sealed = self._sealed or segment is self._segments[-1]
+                segment.size = offset
+        self._cursor = (number, offset)
+        return None
+
+    def rewind(self):
+        """Read again from the oldest message that is not freed."""
+        self._cursor = (self._segments[0].number if self._segments else 0, 0)
+
+    def free(self, seq):
+        """Take a receipt: everything up to `seq` is in the gateway's log. One for more than was kept is ignored."""
+        if self.last is None or seq > self.last[1]:
+            return
+        self.freed = max(self.freed, seq)
+        # the newest file stays even when freed: after a reset it tells the last sequence number and hash
+        while len(self._segments) > 1 and self._segments[1].first - 1 <= self.freed:
+            self._forget_oldest()
+
+    @property
+    def empty(self):
+        """True when every message is receipted."""
+        return self.last is None or self.last[1] <= self.freed
+
+    def clear(self):
+        """Remove everything, as for a node that got a new key."""
+        while self._segments:
+            self._forget_oldest()
+        self.last = None
+        self.clean = True
+        self._sealed = False
+
+    def _mount(self):
+        try:
+            names = self._disk.listdir(self._path)
+        except OSError:
+            self._disk.mkdir(self._path)
+            return
+        numbers = sorted(int(name[:8], 16) for name in names if name.endswith(SUFFIX))
+        for number in reversed(numbers):
+            segment = Segment(number, None)
+            try:
+                with self._disk.open(self._name(segment), "rb") as file:
+                    if self.last is None:
+                        self._walk(file, segment)
+                    else:
+                        segment.first = self._read(file, self._view)[2] or None
+            except Damaged:
+                self.damaged += 1
+            if segment.first is None:
+                self._disk.remove(self._name(segment))
+            else:
+                self._segments.insert(0, segment)
+        if self._segments:
+            self.freed = self._segments[0].first - 1
+
+    def _walk(self, file, segment):
+        """Find the newest intact record of the newest file that has one."""
+        segment.size = 0
+        try:
+            while True:
+                length, boot, seq = self._read(file, self._view)
+                if not length:
+                    return
+                segment.first = segment.first or seq
+                segment.size += HEADER + length
+                self.last = (boot, seq, hashlib.sha256(self._view[:length]).digest())
+        except Damaged:
+            self.clean = False
+            self._sealed = True  # nothing may follow a torn record: readers stop there
+            raise
+
+    def _read(self, file, into):
+        """Read the next record's message into `into`; (0, 0, 0) at the end of the file."""
+        head = self._head
+        got = file.readinto(head)
+        if not got:
+            return 0, 0, 0
+        if got < HEADER:
+            raise Damaged
+        crc, length, boot, seq = struct.unpack(">IHII", head)
+        if not 0 < length <= MAX_MESSAGE or file.readinto(into[:length]) != length:
+            raise Damaged
+        if crc32(into[:length], crc32(memoryview(head)[4:])) != crc:
+            raise Damaged
+        return length, boot, seq
+
+    def _write(self, record):
+        newest = self._segments[-1]
+        try:
+            with self._disk.open(self._name(newest), "ab") as file:
+                if file.write(record) != len(record):
+                    raise OSError("short write to " + self._name(newest))
+        except OSError:
+            self._sealed = True
+            raise
+        newest.size += len(record)
+
+    def _open_segment(self, seq):
+        segments = self._segments
+        number = segments[-1].number + 1 if segments else 0
+        if segments and segments[-1].size == 0:
+            segments.pop()  # its first write failed; the number is not used again, the next mount removes the file
+        if len(segments) >= self._limit:
+            self._drop_oldest()
+        segments.append(Segment(number, seq, 0))
+        self._sealed = False
+
+    def _drop_oldest(self):
+        lost = self._unreceipted(self._segments[0])
+        if lost:
+            self.dropped += lost
+            if self._on_drop:
+                self._on_drop(lost)  # first, so that a power cut here counts them twice rather than never
+        self._forget_oldest()
+        if self._segments:
+            self.freed = max(self.freed, self._segments[0].first - 1)
+
+    def _forget_oldest(self):
+        segment = self._segments.pop(0)
+        self._disk.remove(self._name(segment))
+        if self._cursor[0] <= segment.number:
+            self.rewind()
+
+    def _unreceipted(self, segment):
+        """Count the records of a file that no receipt covers, reading their headers only."""
+        count = offset = 0
+        with self._disk.open(self._name(segment), "rb") as file:
+            while segment.size is None or offset < segment.size:
+                if file.readinto(self._head) != HEADER:
+                    break
+                _, length, _, seq = struct.unpack(">IHII", self._head)
+                if not 0 < length <= MAX_MESSAGE:
+                    break
+                count += seq > self.freed
+                offset += HEADER + length
+                file.seek(offset)
+        return count
+
+    def _name(self, segment):
+        return "%s/%08x%s" % (self._path, segment.number, SUFFIX)

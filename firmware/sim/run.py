@@ -1,0 +1,120 @@
+"""A node as a process: the application of firmware/, unchanged, on fakes of the board's modules.
+
+    micropython firmware/sim/run.py DIR        (or python3)
+
+DIR holds node.json; the process works in it and keeps there flash/ (the file system), nvs-sensornode.json (NVS) and
+time (the simulated clock). The key "sim" of node.json, all of it optional:
+
+    speed         seconds of node time in a second (3600); the environment's SIM_SPEED goes before it
+    start         Unix seconds of the beginning (the first row of the first replayed file)
+    unset         seconds of node time for which no time server answers (0)
+    status        true: a line of JSON about the node on standard output, once a second and at the end (false)
+    exit_at_end   true: end when every replayed row is sampled and receipted (false)
+
+SIGTERM and SIGINT end it cleanly: the node says goodbye to its broker. Anything else is a power cut.
+"""
+
+import asyncio
+import json
+import os
+import sys
+
+FIRMWARE = (__file__.rpartition("/")[0] or ".") + "/.."
+
+
+def first_time(config):
+    """Time of the first row of the first replayed file."""
+    for row in config.sensors:
+        if row["driver"] == "replay":
+            with open(row["file"]) as file:
+                file.readline()
+                return int(file.readline().split(",")[0]) + int(row.get("shift", 0))
+    return 0
+
+
+class Signals:
+    """SIGTERM and SIGINT, held back and asked for."""
+
+    def __init__(self):
+        self._caught = False
+        try:
+            import ffi
+        except ImportError:  # CPython
+            import signal
+
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._catch)
+            self._pending = None
+            return
+        libc = ffi.open("libc.so.6")
+        self._pending = libc.func("i", "sigpending", "P")
+        self._set = bytearray(128)  # sigset_t: signal n is bit n - 1
+        self._set[0] = 1 << (2 - 1)
+        self._set[1] = 1 << (15 - 9)
+        libc.func("i", "sigprocmask", "iPP")(0, self._set, None)
+
+    def _catch(self, number, frame):
+        self._caught = True
+
+    def came(self):
+        if self._pending:
+            self._pending(self._set)
+            self._caught = bool(self._set[0] & 1 << 1 or self._set[1] & 1 << 6)
+        return self._caught
+
+
+async def simulate(directory):
+    """Run one node until a signal or, if so configured, the end of the recording."""
+    os.chdir(directory)
+    from sensornode.app import App
+    from sensornode.config import Config
+    from world import World
+
+    with open("node.json") as file:
+        options = json.load(file).get("sim", {})
+    config = Config.load("node.json")
+    speed = float((os.getenv("SIM_SPEED") or "") or options.get("speed", 3600))
+    start = options.get("start")
+    world = World(first_time(config) if start is None else start, speed, "time", unset=options.get("unset", 0))
+    signals = Signals()
+    try:
+        os.mkdir("flash")
+    except OSError:
+        pass
+    app = App(config, world, "flash")
+    turning = asyncio.create_task(world.turn())
+    running = asyncio.create_task(app.run())
+    beats = 0
+    while not running.done() and not signals.came():
+        await asyncio.sleep(0.25)
+        beats += 1
+        if options.get("status") and beats % 4 == 0:
+            report(app, world)
+        replays = [source.sensor for source in app.sources if source.name == "replay" and source.sensor]
+        at_end = replays and all(replay.done for replay in replays)
+        if options.get("exit_at_end") and at_end and world.asleep and app.idle:
+            break
+    turning.cancel()
+    if running.done():
+        await running  # raises what ended the application
+    await app.stop()
+    running.cancel()
+    if options.get("status"):
+        report(app, world)
+
+
+def report(app, world):
+    status = app.status()
+    status["time"] = world.now
+    print(json.dumps(status))
+    flush = getattr(sys.stdout, "flush", None)
+    if flush:
+        flush()
+
+
+if __name__ == "__main__":
+    # absolute, since the process changes into DIR
+    if not FIRMWARE.startswith("/"):
+        FIRMWARE = os.getcwd() + "/" + FIRMWARE
+    sys.path[:0] = [FIRMWARE + "/sim", FIRMWARE]
+    asyncio.run(simulate(sys.argv[1]))

@@ -1,0 +1,108 @@
+"""Simulated time: as fast as wanted, and never ahead of the node.
+
+Node time moves only while every task of the node that lives by it is asleep, and never past the next awakening.
+So at any speed a node samples at the same instants; one that cannot keep up makes time go slower and misses
+nothing. Time survives the node: it is written down whenever the node goes to sleep, and goes on from there.
+"""
+
+import asyncio
+
+from sensornode.ticks import ticks_diff, ticks_ms
+
+_PERIOD = 1 << 30  # of the chip's ticks, in ms: they wrap in the simulation too
+_LATE_MS = 1000  # fall further behind the wanted speed than this, and the loss is not made up
+
+
+class World:
+    """A time source for `sensornode.clock.Clock`.
+
+    :param start: Unix seconds at which time begins, when `path` tells of none.
+    :param speed: seconds of node time in a second.
+    :param path: file that keeps the time, or None.
+    :param sleepers: how many tasks of the node live by node time.
+    :param unset: seconds from the start of the process for which no time server answers.
+    """
+
+    def __init__(self, start, speed, path=None, sleepers=2, unset=0):
+        self._speed = speed
+        self._path = path
+        self._sleepers = sleepers
+        self._asleep = []  # (when, event), soonest first
+        self._changed = asyncio.Event()
+        self._time = start * 1000
+        try:
+            if path:
+                with open(path) as file:
+                    self._time = int(file.read())
+        except (OSError, ValueError):
+            pass
+        self._boot = self._time
+        self._unset = self._time + unset * 1000
+
+    # -- the time source
+
+    def ticks_ms(self):
+        return self._time % _PERIOD
+
+    def ticks_diff(self, end, start):
+        return (end - start + _PERIOD // 2) % _PERIOD - _PERIOD // 2
+
+    def held_ms(self):
+        return None
+
+    async def unix_ms(self):
+        if self._time < self._unset:
+            raise OSError("no time server yet")
+        return self._time
+
+    async def sleep_ms(self, ms):
+        when = self._time + ms
+        event = asyncio.Event()
+        place = 0
+        while place < len(self._asleep) and self._asleep[place][0] <= when:
+            place += 1
+        self._asleep.insert(place, (when, event))
+        self._changed.set()
+        try:
+            await event.wait()
+        finally:
+            self._asleep = [sleeper for sleeper in self._asleep if sleeper[1] is not event]
+
+    # -- the world
+
+    @property
+    def now(self):
+        """Unix seconds."""
+        return self._time // 1000
+
+    @property
+    def asleep(self):
+        """True when the node waits for time to pass."""
+        return len(self._asleep) >= self._sleepers
+
+    async def turn(self):
+        """Let time pass, for ever."""
+        due = ticks_ms()  # when, in real time, node time should be what it is
+        while True:
+            if not self.asleep:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            self._save()
+            when, event = self._asleep[0]
+            step = (when - self._time) / self._speed
+            behind = ticks_diff(ticks_ms(), due)
+            if behind > _LATE_MS:
+                due = ticks_ms()
+                behind = 0
+            wait = max(0, step - behind)
+            await asyncio.sleep(wait / 1000)
+            due += int(step)
+            self._time = when
+            self._asleep.pop(0)
+            event.set()
+
+    def _save(self):
+        if self._path:
+            with open(self._path, "w") as file:
+                file.write(str(self._time))
