@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import subprocess
 import sys
 from collections import Counter
@@ -109,7 +110,7 @@ def test_the_messages_cover_the_limits(vectors: Any) -> None:
     assert max(len(vector["records"]) for vector in listed) == 256
     assert {vector["tq"] for vector in listed} == {0, 1, 2, 3}
     chain = [vector for vector in listed if vector["node"] == "chain"]
-    for earlier, later in zip(chain, chain[1:], strict=False):
+    for earlier, later in itertools.pairwise(chain):
         assert later["prev"] == hashlib.sha256(bytes.fromhex(earlier["message"])).hexdigest()
     assert len(chain) == 3
 
