@@ -77,6 +77,17 @@ def test_signatures_of_new_keys_verify(device: Any, tmp_path: Path, interpreter:
         assert int.from_bytes(signature[32:], "big") <= half
 
 
+def test_signing_fits_a_small_heap(device: Any) -> None:
+    program = "from sensornode.ecdsa import SigningKey; SigningKey(bytes(31) + b'1').sign_now(bytes(32)); print('signed')"
+    done = subprocess.run(
+        device.command("micropython", "-X", "heapsize=48k", "-c", program),
+        env=device.environ("micropython"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "signed\n", done.stdout + done.stderr
+
+
 DEB822 = """\
 Types: deb deb-src
 URIs: http://mirror.example/debian
