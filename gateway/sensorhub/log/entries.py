@@ -250,11 +250,14 @@ def _check(entry: Entry) -> None:
             for index, pairs in entry.verdicts:
                 _whole("message index", index)
                 for score, flags in pairs:
-                    _whole("flags", flags)
+                    # Written out because there are thousands of these in an entry.
                     if type(score) is not int or not 0 <= score <= 255:
                         raise EntryError(f"a score is a whole number from 0 to 255, not {score!r}")
+                    if type(flags) is not int or not 0 <= flags <= _MAX_INT:
+                        _whole("flags", flags)
         case NodeEntry():
             _whole("ms", entry.ms)
+            _text("event", entry.event)
             if entry.event not in _EVENTS:
                 raise EntryError(f"{entry.event!r} is not a node event ({', '.join(sorted(_EVENTS))})")
             _text("node", entry.node)
