@@ -190,6 +190,22 @@ def integer(value: Any, where: str) -> int:
     return value
 
 
+def boolean(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise VerifyError(where, "not true or false")
+    return value
+
+
+def names(value: Any, where: str) -> tuple[str, ...]:
+    """An array of different strings in ascending order."""
+    if not isinstance(value, list):
+        raise VerifyError(where, "not a JSON array")
+    found = tuple(text(item, f"{where}[{position}]") for position, item in enumerate(value))
+    if list(found) != sorted(set(found)):
+        raise VerifyError(where, "not in ascending order, or a name twice")
+    return found
+
+
 def base64_bytes(value: Any, where: str) -> bytes:
     """Standard base64 with padding (RFC 4648, section 4), unused bits zero."""
     try:

@@ -1,0 +1,317 @@
+"""Writes a dataset directory: rows, the evidence for every row, and papers for people and machines."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from sensorhub.channels import BY_NAME
+from sensorhub.dataset.errors import DatasetError
+from sensorhub.dataset.heads import LogIdentity, SignedHead, identity, newest_note
+from sensorhub.dataset.papers import croissant, datasheet
+from sensorhub.dataset.source import LogSource
+from sensorhub.log.entries import (
+    MESSAGE,
+    NODE,
+    VERDICT,
+    ArtefactEntry,
+    EntryError,
+    MessageEntry,
+    VerdictEntry,
+    decode_entry,
+    encode_entry,
+    kind_of,
+)
+from sensorhub.log.merkle import multiproof, tree_root
+from sensorhub.verify.check import judge_name
+from sensorhub.verify.files import sha256_file
+from sensorhub.verify.manifest import (
+    CROISSANT,
+    DATA,
+    ENTRIES,
+    FILES,
+    MANIFEST,
+    MULTIPROOF,
+    NOTE,
+    README,
+    About,
+    Counts,
+    Listed,
+    Manifest,
+    format_entries,
+    format_manifest,
+    provenance,
+)
+from sensorhub.verify.rows import Epochs, Judgement, Logged, Selection, derive, wanted_records
+from sensorhub.verify.table import CHUNK_ROWS, Writer, schema
+from sensorhub.verify.trust import origin_of
+from sensorhub.wire import Message, WireError, parse_pack, parse_signed
+
+ARTEFACT_KIND = "dataset"
+"""What an artefact entry says of a dataset: its SHA-256 is that of the manifest."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is done, how much, of how much)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A dataset that was written.
+
+    Attributes:
+        directory: where it lies.
+        manifest: what it says of itself.
+        sha256: SHA-256 of `manifest.json`, which stands for the whole dataset.
+    """
+
+    directory: Path
+    manifest: Manifest
+    sha256: bytes
+
+    def artefact(self, ms: int | None = None) -> bytes:
+        """The log entry that makes the dataset itself part of the log."""
+        now = time.time_ns() // 1_000_000 if ms is None else ms
+        return encode_entry(ArtefactEntry(now, ARTEFACT_KIND, self.sha256, self.manifest.about.title))
+
+
+@dataclass(slots=True)
+class _Found:
+    """What one pass over the log found, by log index."""
+
+    candidates: list[int] = field(default_factory=list)
+    nodes: list[int] = field(default_factory=list)
+    verdict_of: dict[int, int] = field(default_factory=dict)
+    epochs: Epochs = field(default_factory=Epochs)
+
+
+def export(
+    log: LogSource,
+    directory: Path,
+    *,
+    selection: Selection | None = None,
+    about: About,
+    heads: Sequence[SignedHead] = (),
+    progress: Progress | None = None,
+) -> Exported:
+    """Writes the readings of a log that a selection takes, with everything needed to check them.
+
+    The tree is the newest one that the chain carries, or that of the newest signed checkpoint when none is.
+    The directory appears whole or not at all.
+
+    Args:
+        log: the log; a log room's reader.
+        directory: where to write; must not exist.
+        selection: what to take; every judged reading by default.
+        about: title, licence and so on.
+        heads: what was posted to the chain (`heads.read_heads`).
+        progress: told what is being done.
+
+    Raises:
+        DatasetError: the directory exists, the selection names what there is not, or nothing is selected.
+    """
+    selection = selection or Selection()
+    tell = progress or (lambda _what, _done, _total: None)
+    _check(directory, selection)
+    who = identity(log)
+    head = heads[-1] if heads else newest_note(log)
+    found = _scan(log, head.size, selection, tell)
+    used = _selected(log, found, selection)
+    if not used:
+        wanted = "judged " if selection.judged else ""
+        raise DatasetError(
+            f"no {wanted}reading of the {head.size} entries under the checkpoint fits the selection: take a wider "
+            "one, or wait until the readings are judged and anchored"
+        )
+    indices = sorted(_evidence(found, used, head.size, log))
+    temporary = directory.with_name(f".{directory.name}.{os.getpid()}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        manifest = _write(log, temporary, who, head, selection, about, found, used, indices, tell)
+        data = format_manifest(manifest)
+        (temporary / MANIFEST).write_bytes(data)
+        _sync(temporary)
+        temporary.rename(directory)
+    except OSError as error:
+        raise DatasetError(f"cannot write the dataset {directory}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Exported(directory, manifest, hashlib.sha256(data).digest())
+
+
+def _check(directory: Path, selection: Selection) -> None:
+    if directory.exists():
+        raise DatasetError(f"{directory} exists: name a directory that does not, a dataset is never overwritten")
+    for name in selection.channels or ():
+        if name not in BY_NAME:
+            raise DatasetError(f"there is no channel {name!r}; channels are {', '.join(sorted(BY_NAME))}")
+    for names in (selection.nodes, selection.channels):
+        if names is not None and list(names) != sorted(set(names)):
+            raise DatasetError("the names in a selection are given once each, in alphabetical order")
+
+
+def _scan(log: LogSource, size: int, selection: Selection, tell: Progress) -> _Found:
+    found = _Found()
+    for index, entry in log.entries(0, size):
+        if index % 4096 == 0:
+            tell("reading the log", index, size)
+        kind = kind_of(entry)
+        if kind == MESSAGE:
+            logged = _logged(index, entry)
+            if logged is None:
+                continue
+            found.epochs.feed(index, logged.message)
+            if selection.nodes is None or logged.message.pack.node in selection.nodes:
+                found.candidates.append(index)
+        elif kind == NODE:
+            found.nodes.append(index)
+        elif kind == VERDICT:
+            verdict = _verdict(entry)
+            if verdict is not None:
+                for message, _ in verdict.verdicts:
+                    found.verdict_of[message] = index
+    return found
+
+
+def _logged(index: int, entry: bytes) -> Logged | None:
+    try:
+        decoded = decode_entry(entry)
+        if not isinstance(decoded, MessageEntry):
+            return None
+        signed = parse_signed(decoded.message)
+        return Logged(index, decoded.received_ms, Message(signed, parse_pack(signed.payload, tq=signed.tq)))
+    except (EntryError, WireError):
+        return None
+
+
+def _verdict(entry: bytes) -> VerdictEntry | None:
+    try:
+        decoded = decode_entry(entry)
+    except EntryError:
+        return None
+    return decoded if isinstance(decoded, VerdictEntry) else None
+
+
+class _Judgements:
+    """The newest judgement of each message, read from the log as it is asked for."""
+
+    def __init__(self, log: LogSource, verdict_of: dict[int, int]) -> None:
+        self._log = log
+        self._verdict_of = verdict_of
+        self._index = -1
+        self._judge = ""
+        self._pairs: dict[int, tuple[tuple[int, int], ...]] = {}
+
+    def get(self, message: int) -> Judgement | None:
+        """The judgement of the message at a log index; None when there is none."""
+        index = self._verdict_of.get(message)
+        if index is None:
+            return None
+        if self._index != index:
+            verdict = _verdict(self._log.entry(index))
+            if verdict is None:
+                return None
+            self._index, self._judge, self._pairs = index, judge_name(verdict), dict(verdict.verdicts)
+        return Judgement(index, self._judge, self._pairs[message])
+
+
+def _selected(log: LogSource, found: _Found, selection: Selection) -> list[int]:
+    """Log indices of the messages that give at least one row."""
+    judgements = _Judgements(log, found.verdict_of)
+    used = []
+    for logged in _messages(log, found.candidates):
+        judgement = judgements.get(logged.index)
+        judged = judgement is not None and len(judgement.pairs) == len(logged.message.pack.names)
+        if wanted_records(logged, found.epochs.base_time(logged.message), judged, selection):
+            used.append(logged.index)
+    return used
+
+
+def _messages(log: LogSource, indices: Iterable[int]) -> Iterator[Logged]:
+    for index in indices:
+        logged = _logged(index, log.entry(index))
+        if logged is not None:
+            yield logged
+
+
+def _evidence(found: _Found, used: Sequence[int], size: int, log: LogSource) -> set[int]:
+    """Entries that the rows rest on: genesis, every node entry, the messages, their verdicts, their dates."""
+    indices = {0, *used, *found.nodes}
+    indices.update(found.verdict_of[message] for message in used if message in found.verdict_of)
+    for logged in _messages(log, used):
+        if logged.message.pack.base_time is None:
+            source = found.epochs.source.get((logged.message.signed.kid, logged.message.signed.boot))
+            if source is not None:
+                indices.add(source)
+    assert all(index < size for index in indices)
+    return indices
+
+
+def _write(
+    log: LogSource,
+    directory: Path,
+    who: LogIdentity,
+    head: SignedHead,
+    selection: Selection,
+    about: About,
+    found: _Found,
+    used: Sequence[int],
+    indices: Sequence[int],
+    tell: Progress,
+) -> Manifest:
+    (directory / ENTRIES).parent.mkdir(parents=True)
+    with (directory / ENTRIES).open("wb") as file:
+        for position, record in enumerate(format_entries((index, log.entry(index)) for index in indices)):
+            file.write(record)
+            if position % 4096 == 0:
+                tell("writing evidence", position, len(indices))
+    hashes = multiproof(indices, head.size, log.hash_of)
+    (directory / MULTIPROOF).write_bytes(b"".join(hashes))
+    (directory / NOTE).write_bytes(head.note)
+    nodes = {logged.message.pack.node for logged in _messages(log, used)}
+    manifest = Manifest(
+        about=about,
+        selection=selection,
+        log_id=who.log_id,
+        origin=origin_of(who.genesis),
+        size=head.size,
+        root=tree_root(head.size, log.hash_of),
+        counts=Counts(0, len(used), len(nodes), len(indices)),
+        anchor=head.anchor,
+        files=(),
+    )
+    writer = Writer(directory / DATA, schema(provenance(manifest)))
+    rows = 0
+    channels: set[str] = set()
+    judgements = _Judgements(log, found.verdict_of)
+    try:
+        for batch in derive(_messages(log, used), judgements.get, found.epochs, selection, chunk=CHUNK_ROWS):
+            writer.write(batch)
+            rows += len(batch)
+            channels.update(batch.columns["channel"])
+            tell("writing rows", batch.columns["message"][-1], used[-1])
+    finally:
+        writer.close()
+    manifest = replace(manifest, counts=Counts(rows, len(used), len(nodes), len(indices)))
+    (directory / README).write_text(datasheet(manifest, sorted(nodes), sorted(channels)), encoding="utf-8")
+    data = _listed(directory, DATA)
+    (directory / CROISSANT).write_text(croissant(manifest, data), encoding="utf-8")
+    return replace(manifest, files=tuple(_listed(directory, path) for path in FILES))
+
+
+def _listed(directory: Path, path: str) -> Listed:
+    size, digest = sha256_file(directory / path)
+    return Listed(path, size, digest)
+
+
+def _sync(directory: Path) -> None:
+    for path in (directory, *directory.rglob("*")):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
