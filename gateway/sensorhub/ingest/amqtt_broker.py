@@ -24,7 +24,7 @@ from sensorhub.ingest.users import GATEWAY, Users, check_password
 MODULE = "sensorhub.ingest.amqtt_broker"
 
 
-class PasswordFile(BaseAuthPlugin):
+class PasswordFile(BaseAuthPlugin):  # type: ignore[misc]  # amqtt has no types
     """Admits the users of the password file, read again when it changes."""
 
     @dataclass
@@ -49,7 +49,7 @@ class PasswordFile(BaseAuthPlugin):
         return hashed is not None and check_password(session.password or "", hashed)
 
 
-class OwnTopics(BaseTopicPlugin):
+class OwnTopics(BaseTopicPlugin):  # type: ignore[misc]
     """The access list of `broker.ACL`: a node keeps below its own name, the gateway reads all."""
 
     @dataclass

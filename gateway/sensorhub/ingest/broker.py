@@ -220,7 +220,7 @@ class EmbeddedBroker:
                 raise BrokerError(
                     f"the embedded broker {self.kind} ended at once on {self.host}:{self.port}: {self._last_words()}"
                 )
-            with contextlib.suppress(OSError), socket.create_connection((self._dial_host(), self.port), 1):
+            with contextlib.suppress(OSError), socket.create_connection((self.dial_host, self.port), 1):
                 return
             if time.monotonic() > deadline:
                 raise BrokerError(
@@ -235,8 +235,10 @@ class EmbeddedBroker:
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
 
-    def _dial_host(self) -> str:
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+    @property
+    def dial_host(self) -> str:
+        """Address a client on this machine connects to."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - a comparison
 
     def _end(self) -> None:
         child, self._child = self._child, None

@@ -31,7 +31,7 @@ MAX_UNACKNOWLEDGED: Final = 1_024
 """Own publishes that may wait for the broker's acknowledgement."""
 
 
-class ConnectionLost(SensorhubError):
+class LostError(SensorhubError):
     """Raised when the broker closed the connection, refused it or does not answer."""
 
 
@@ -88,6 +88,7 @@ class Subscriber:
         self.filters = tuple(filters)
         self.required = len(self.filters) if required is None else required
         self.connected = False
+        self.subscribed = False
         self.connections = 0
         self.error: str | None = None
         self._deliver = deliver
@@ -114,13 +115,18 @@ class Subscriber:
             except (OSError, SensorhubError) as error:
                 self.error = self._explain(error)
             finally:
-                self.connected = False
+                self.connected = self.subscribed = False
             if time.monotonic() - began > LAST_BACKOFF:
                 backoff = FIRST_BACKOFF
             # jitter keeps gateways that lost the same broker from returning in step
-            if self._stop.wait(backoff * random.uniform(0.5, 1.0)):
+            if self._stop.wait(backoff * random.uniform(0.5, 1.0)):  # noqa: S311 - no secret
                 break
             backoff = min(backoff * 2, LAST_BACKOFF)
+
+    def pause(self) -> None:
+        """Reads no more from the broker; acknowledgements and publishes still go out."""
+        self._limit = 0
+        self._wake()
 
     def stop(self) -> None:
         """Ends `run`; may be called from any thread, more than once."""
@@ -218,18 +224,19 @@ class Subscriber:
         while len(answer) < 4:
             piece = sock.recv(4 - len(answer))
             if not piece:
-                raise ConnectionLost("it closed the connection instead of answering; is it an MQTT broker?")
+                raise LostError("it closed the connection instead of answering; is it an MQTT broker?")
             answer += piece
         if answer[0] != packets.CONNACK or answer[1] != 2 or answer[2] > 1:
             raise ProtocolError("it did not answer CONNECT with CONNACK; is it an MQTT broker?")
         if answer[3]:
             reason = packets.REFUSALS.get(answer[3], f"the broker refused with code {answer[3]}")
-            raise ConnectionLost(f"{reason} (user {endpoint.username!r}): check mqtt.username and its password")
+            raise LostError(f"{reason} (user {endpoint.username!r}): check mqtt.username and its password")
         sock.sendall(packets.subscribe(65_535, self.filters))
         sock.setblocking(False)
 
     def _pump(self, sock: socket.socket) -> None:
         parser = Parser()
+        secured = sock if isinstance(sock, ssl.SSLSocket) else None
         keepalive = self.endpoint.keepalive or 30
         sent = heard = time.monotonic()
         unsent = b""
@@ -255,17 +262,19 @@ class Subscriber:
                     else:
                         selector.modify(sock, wanted)
                     interest = wanted
-                ready = {key.fileobj: events for key, events in selector.select(keepalive / 4)}
+                # what TLS holds decoded does not wake the selector
+                held = reading and secured is not None and secured.pending() > 0
+                ready = {key.fileobj: events for key, events in selector.select(0 if held else keepalive / 4)}
                 now = time.monotonic()
                 if self._wake_read in ready:
                     self._signalled = False
                     with contextlib.suppress(BlockingIOError):
                         self._wake_read.recv(4096)
-                if ready.get(sock, 0) & selectors.EVENT_READ:
+                if held or ready.get(sock, 0) & selectors.EVENT_READ:
                     self._read(sock, parser)
                     heard = now
                 elif reading and now - heard > 1.5 * keepalive:
-                    raise ConnectionLost(f"silent for {now - heard:.0f} s")
+                    raise LostError(f"silent for {now - heard:.0f} s")
                 elif not reading:
                     heard = now
                 if now - sent >= keepalive / 2:
@@ -277,7 +286,7 @@ class Subscriber:
         published, controls = parser.feed(self._receive(sock))
         if len(published) < FEW and published:
             time.sleep(COALESCE_SECONDS)
-            more = self._receive(sock, wait=False)
+            more = self._receive(sock)
             if more:
                 extra, answers = parser.feed(more)
                 published += extra
@@ -290,14 +299,14 @@ class Subscriber:
             self._deliver(published, self._epoch)
 
     @staticmethod
-    def _receive(sock: socket.socket, *, wait: bool = True) -> bytes:
+    def _receive(sock: socket.socket) -> bytes:
         """What the socket holds, up to RECEIVE_BYTES; empty when there is nothing to read right now."""
         try:
             chunk = sock.recv(RECEIVE_BYTES)
             if not chunk:
-                raise ConnectionLost("it closed the connection")
+                raise LostError("it closed the connection")
             if isinstance(sock, ssl.SSLSocket):
-                # TLS hands out one record at a time, and what it holds decoded does not wake a selector
+                # TLS hands out one record at a time
                 parts, size = [chunk], len(chunk)
                 while sock.pending() and size < RECEIVE_BYTES:
                     parts.append(sock.recv(RECEIVE_BYTES))
@@ -326,9 +335,10 @@ class Subscriber:
                 raise ProtocolError("the broker sent a SUBACK of the wrong length")
             for position, granted in enumerate(body[2 : 2 + self.required]):
                 if granted > 1:
-                    raise ConnectionLost(
+                    raise LostError(
                         f"it does not let user {self.endpoint.username!r} read {self.filters[position]}; "
                         "check the broker's access list"
                     )
+            self.subscribed = True
         elif kind == packets.CONNACK:
             raise ProtocolError("the broker sent a second CONNACK")

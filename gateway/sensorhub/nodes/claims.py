@@ -86,7 +86,9 @@ class Claims:
         if owner is not None and len(owner) != 20:
             raise ClaimError(f"the owner of {node!r} has {len(owner)} bytes; an account address has 20")
         if geohash and not geohashes.is_valid(geohash):
-            raise ClaimError(f"geohash {geohash!r} of {node!r} must have exactly {geohashes.PRECISION} characters")
+            raise ClaimError(
+                f"geohash {geohash!r} of {node!r} must have exactly {geohashes.PRECISION} characters"
+            )
         if claim is None:
             claim = secrets.token_bytes(CLAIM_BYTES)
         elif len(claim) != CLAIM_BYTES:

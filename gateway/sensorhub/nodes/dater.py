@@ -9,7 +9,7 @@ there is no date: nothing is guessed from the time of arrival.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import Final, NamedTuple
+from typing import Final
 
 import cbor2
 
@@ -21,17 +21,12 @@ MAX_WAITING: Final = 65_536
 """Undated messages remembered per boot; beyond it the oldest stay undated for good."""
 
 
-class _Waiting(NamedTuple):
-    index: int
-    uptime: int
-
-
 class _Boot:
     __slots__ = ("epoch", "waiting")
 
     def __init__(self) -> None:
         self.epoch: int | None = None
-        self.waiting: deque[_Waiting] = deque(maxlen=MAX_WAITING)
+        self.waiting: deque[tuple[int, int]] = deque(maxlen=MAX_WAITING)
 
 
 class Dater:
@@ -60,12 +55,12 @@ class Dater:
         if base_time is None:
             if boot.epoch is not None:
                 return [(index, boot.epoch + signed.uptime)]
-            boot.waiting.append(_Waiting(index, signed.uptime))
+            boot.waiting.append((index, signed.uptime))
             return []
         if boot.epoch is not None:
             return []
         boot.epoch = base_time - signed.uptime
-        dated = [(waiting.index, boot.epoch + waiting.uptime) for waiting in boot.waiting]
+        dated = [(waiting, boot.epoch + uptime) for waiting, uptime in boot.waiting]
         boot.waiting.clear()
         return dated
 
@@ -73,7 +68,10 @@ class Dater:
         """The whole state as bytes, for a projection that resumes from its cursor."""
         return cbor2.dumps(
             [
-                [kid, [[number, boot.epoch, [list(w) for w in boot.waiting]] for number, boot in boots.items()]]
+                [
+                    kid,
+                    [[number, boot.epoch, [list(w) for w in boot.waiting]] for number, boot in boots.items()],
+                ]
                 for kid, boots in self._keys.items()
             ]
         )
@@ -87,5 +85,5 @@ class Dater:
             for number, epoch, waiting in boots:
                 boot = known[number] = _Boot()
                 boot.epoch = epoch
-                boot.waiting.extend(_Waiting(*each) for each in waiting)
+                boot.waiting.extend((index, uptime) for index, uptime in waiting)
         return dater
