@@ -199,6 +199,7 @@ def message_inputs() -> list[dict[str, Any]]:
     ]  # fmt: skip
     biggest: list[Record] = [(names[i % 8], single(i * 0.37 - 11.1), i * 3) for i in range(140)]
     cases = [
+        case("the example of the README", [("temperature", 21.5, 0), ("humidity", 48, 0), ("temperature", single(21.6), 10)], key="readme", site="graz", node="roof-1", boot=3, seq=258, prev=seeded("the message before")),
         case("one record", [("temperature", 21.5, 0)]),
         case("one record, key 1, shortest names", [("rssi", -67, 0)], private=1, site="a", node="0", seq=2),
         case("one interval of twelve channels", interval(0, 0), seq=3),

@@ -102,51 +102,61 @@ def _parse_by_pattern(payload: bytes, tq: int) -> Pack | None:
     rows = _RECORD.findall(payload, start)
     if len(rows) != count - 1:
         return None
-    name_units: tuple[bytes, ...]
-    values: tuple[bytes, ...]
-    times: tuple[bytes, ...]
-    if rows:
-        _, name_units, values, times = zip(*rows, strict=True)
-        numbers, offsets = b"".join(values), b"".join(times)
-        # findall skips what does not match; the lengths show that it skipped nothing.
-        used = 3 * len(rows) + len(b"".join(name_units)) + len(numbers) + len(offsets)
-        if offsets:
-            used += len(rows) - times.count(b"")
-        if used != len(payload) - start:
-            return None
-    else:
-        if start != len(payload):
-            return None
-        name_units = times = ()
-        numbers = offsets = b""
-    channel_of = _CHANNEL_OF
+    seconds: tuple[float, ...]
     try:
-        names = (channel_of[name_unit], *[channel_of[item] for item in name_units])
+        names = [_CHANNEL_OF[name_unit]]
+        if rows:
+            _, name_units, values, offsets = zip(*rows, strict=True)
+            numbers = b"".join(values)
+            # findall skips what does not match; the lengths show that it skipped nothing.
+            used = 3 * len(rows) + len(b"".join(name_units)) + len(numbers)
+            timed = len(rows) - offsets.count(b"")
+            if timed:
+                used += timed + len(b"".join(offsets))
+            if used != len(payload) - start:
+                return None
+            names += [_CHANNEL_OF[item] for item in name_units]
+            numbers = value + numbers
+            if timed or time:
+                seconds = (_offsets[time or b""], *[_offsets[item] for item in offsets])
+            else:
+                seconds = (0.0,) * count
+        elif start == len(payload):
+            numbers = value
+            seconds = (_offsets[time or b""],)
+        else:
+            return None
     except KeyError:
         return None
-    numbers = value + numbers
-    if time is None and not offsets:
-        floats = tuple(map(float, loads(count_head + numbers)))
-        seconds = (0.0,) * count
-    else:
-        floats = tuple(map(float, loads(count_head + numbers)))
-        encoded = [time or b"\x00", *[item or b"\x00" for item in times]]
-        seconds = tuple(map(float, loads(count_head + b"".join(encoded))))
-        given = (time is not None) + len(times) - times.count(b"")
-        if count - seconds.count(0.0) != given:
-            return None
-        if max(seconds) > MAX_OFFSET or min(seconds) < -MAX_OFFSET:
-            return None
     return Pack(
         owner[0],
         owner[1],
         None if base_time is None else int.from_bytes(base_time, "big"),
-        names,
+        tuple(names),
         seconds,
-        floats,
+        tuple(map(float, loads(count_head + numbers))),
     )
 
 
+class _Offsets(dict[bytes, float]):
+    """Encoded record times seen before, with their values: a node sends the same few over and over.
+
+    An empty encoding is a time left out, 0. KeyError for a time that must not be written so.
+    """
+
+    _KEPT: Final = 4096
+
+    def __missing__(self, encoded: bytes) -> float:
+        value = float(loads(encoded)) if encoded else 0.0
+        if encoded and (value == 0.0 or abs(value) > MAX_OFFSET):
+            raise KeyError(encoded)
+        if len(self) >= self._KEPT:
+            self.clear()
+        self[encoded] = value
+        return value
+
+
+_offsets: Final = _Offsets()
 _base_names: Final[dict[bytes, tuple[str, str]]] = {}
 _BASE_NAMES_KEPT: Final = 16_384
 

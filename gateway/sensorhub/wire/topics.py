@@ -38,7 +38,7 @@ def split_topic(topic: str) -> tuple[str, str, str] | None:
 
 
 def base_name(site: str, node: str) -> str:
-    """Return the SenML base name `urn:dev:sensorhub:<site>:<node>:` (RFC 9039 device URN)."""
+    """Return the SenML base name `urn:dev:sensorhub:<site>:<node>:`."""
     return f"{BASE_NAME_PREFIX}{check_name(site, 'site')}:{check_name(node, 'node')}:"
 
 
