@@ -181,7 +181,12 @@ class SqliteStore(SqliteReader):
         return self._state.cursor
 
     def status(self) -> dict[str, Any]:
-        """Totals for the status file: what `counts` says, and how many buckets await their rollup."""
+        """Totals for the status file: what `counts` says, and how many buckets await their rollup.
+
+        Whoever runs the follower asks about once a second, also while the log is quiet: the moment to bring
+        the last rollups up to date.
+        """
+        self.idle()
         fields: dict[str, Any] = {**self.counts(), "dirty": len(self._state.dirty)}
         if self._last_unreadable:
             fields["last_unreadable"] = self._last_unreadable
