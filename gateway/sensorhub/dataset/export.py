@@ -145,7 +145,9 @@ def export(
 
 def _check(directory: Path, selection: Selection) -> None:
     if directory.exists():
-        raise DatasetError(f"{directory} exists: name a directory that does not, a dataset is never overwritten")
+        raise DatasetError(
+            f"{directory} exists: name a directory that does not, a dataset is never overwritten"
+        )
     for name in selection.channels or ():
         if name not in BY_NAME:
             raise DatasetError(f"there is no channel {name!r}; channels are {', '.join(sorted(BY_NAME))}")

@@ -8,7 +8,17 @@ from datetime import UTC, datetime
 from typing import Final
 
 from sensorhub.channels import BY_NAME
-from sensorhub.verify.manifest import CROISSANT, DATA, ENTRIES, FORMAT, MANIFEST, MULTIPROOF, NOTE, Listed, Manifest
+from sensorhub.verify.manifest import (
+    CROISSANT,
+    DATA,
+    ENTRIES,
+    FORMAT,
+    MANIFEST,
+    MULTIPROOF,
+    NOTE,
+    Listed,
+    Manifest,
+)
 from sensorhub.verify.rows import COLUMNS
 
 DESCRIPTIONS: Final = {
@@ -108,7 +118,9 @@ def _span(manifest: Manifest) -> str:
 
 
 def _moment(seconds: int | None) -> str:
-    return "open" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return (
+        "open" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    )
 
 
 def _anchored(manifest: Manifest) -> str:

@@ -74,7 +74,11 @@ def _check_contract(anchor: Anchor, genesis: Genesis | None) -> Check:
 def _check_pinned(anchor: Anchor, trust: Trust) -> Iterable[Check]:
     if trust.contract is not None:
         same = trust.contract == anchor.contract
-        text = "it is the contract you named" if same else f"0x{anchor.contract.hex()} is not the contract you named"
+        text = (
+            "it is the contract you named"
+            if same
+            else f"0x{anchor.contract.hex()} is not the contract you named"
+        )
         yield Check("contract-pinned", same, text)
     if trust.chain_id is not None:
         same = trust.chain_id == anchor.chain_id
@@ -114,7 +118,9 @@ def _ask_chain(anchor: Anchor, log_id: bytes, chain: Chain) -> Iterable[Check]:
             return
         yield Check("chain-id", True, text)
         if anchor.tx is None:
-            yield Check("transaction", False, "the file names no transaction: it was made before the post was mined")
+            yield Check(
+                "transaction", False, "the file names no transaction: it was made before the post was mined"
+            )
             return
         receipt = chain.receipt(anchor.tx)
         if receipt is None:
@@ -125,11 +131,15 @@ def _ask_chain(anchor: Anchor, log_id: bytes, chain: Chain) -> Iterable[Check]:
             return
         yield Check("transaction", True, f"transaction 0x{anchor.tx.hex()} succeeded")
         same = receipt.block == anchor.block
-        yield Check("block", same, f"mined in block {receipt.block}" + ("" if same else f", not {anchor.block}"))
+        yield Check(
+            "block", same, f"mined in block {receipt.block}" + ("" if same else f", not {anchor.block}")
+        )
         wanted = Posted(log_id, signed.seq, signed.size, signed.root, signed.prev, signed.start, signed.end)
         there = wanted in posted(receipt.events, anchor.contract)
         text = "posts exactly this checkpoint to the contract"
-        yield Check("event", there, f"the transaction {text}" if there else f"the transaction does not: it {text}")
+        yield Check(
+            "event", there, f"the transaction {text}" if there else f"the transaction does not: it {text}"
+        )
         head = chain.head(anchor.contract, log_id)
         ahead = head.size > signed.size if head.seq > signed.seq else head.seq == signed.seq
         same = head.signer != bytes(20) and ahead and (head.seq != signed.seq or head.root == signed.root)

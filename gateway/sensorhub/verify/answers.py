@@ -156,7 +156,8 @@ class Report:
                     "reason": answer.reason,
                     "restsOn": list(answer.rests_on),
                     "checks": [
-                        {"name": check.name, "passed": check.passed, "text": check.text} for check in answer.checks
+                        {"name": check.name, "passed": check.passed, "text": check.text}
+                        for check in answer.checks
                     ],
                 }
                 for answer in self.answers

@@ -63,7 +63,9 @@ def load(data: bytes) -> dict[str, Any]:
             text, object_pairs_hook=_members, parse_float=_refuse_number, parse_constant=_refuse_number
         )
     except json.JSONDecodeError as error:
-        raise VerifyError("", f"not JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
+        raise VerifyError(
+            "", f"not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from error
     except ValueError as error:  # an integer with thousands of digits
         raise VerifyError("", f"not a number that fits: {error}") from error
     if not isinstance(value, dict):
@@ -71,7 +73,8 @@ def load(data: bytes) -> dict[str, Any]:
     again = _dump_checked(value)
     if again != data:
         offset = next(
-            (i for i, (a, b) in enumerate(zip(again, data, strict=False)) if a != b), min(len(again), len(data))
+            (i for i, (a, b) in enumerate(zip(again, data, strict=False)) if a != b),
+            min(len(again), len(data)),
         )
         line = data.count(b"\n", 0, offset) + 1
         raise VerifyError("", f"not in canonical form from byte {offset} (line {line}) on")

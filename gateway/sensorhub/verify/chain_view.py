@@ -88,7 +88,7 @@ class Chain(Protocol):
     def flags(self, contract: bytes, log_id: bytes) -> tuple[FlaggedRange, ...]: ...
 
 
-class ChainUnreachable(VerifyError):
+class ChainUnreachable(VerifyError):  # noqa: N818 - it names a state, not a fault of the input
     """Raised when a chain gave no answer; what depends on it stays unknown."""
 
 
@@ -99,7 +99,9 @@ def posted(events: Iterable[EventLog], contract: bytes) -> list[Posted]:
         if event.address == contract and len(event.topics) == 3 and event.topics[0] == POSTED:
             size, root, prev, start, end = _words(event.data, 5)
             found.append(
-                Posted(event.topics[1], _uint(event.topics[2]), _uint(size), root, prev, _uint(start), _uint(end))
+                Posted(
+                    event.topics[1], _uint(event.topics[2]), _uint(size), root, prev, _uint(start), _uint(end)
+                )
             )
     return found
 
@@ -127,7 +129,9 @@ def contract_head(returned: bytes) -> ContractHead:
 
 def _words(data: bytes, count: int) -> Sequence[bytes]:
     if len(data) < count * WORD:
-        raise ChainUnreachable("contract", f"answered {len(data)} bytes where GatewayLog gives {count * WORD}")
+        raise ChainUnreachable(
+            "contract", f"answered {len(data)} bytes where GatewayLog gives {count * WORD}"
+        )
     return [data[at : at + WORD] for at in range(0, count * WORD, WORD)]
 
 

@@ -89,11 +89,13 @@ def _check_intact(proof: Proof) -> Answer:
         "block, a foreign signature line of the note, or the digest itself)"
     )
     check = Check("digest", proof.digest_holds, text)
-    rests_on = ("nothing; it tells accidents only, whoever means to deceive writes a new digest",)
+    rests_on = ("the digest in the file, which tells accidents, not deceit",)
     return conclude(INTACT, [check], summary=text, rests_on=rests_on)
 
 
-def _check_logged(proof: Proof, checkpoint: Checkpoint | None, checks: Iterable[Check], trust: Trust) -> Answer:
+def _check_logged(
+    proof: Proof, checkpoint: Checkpoint | None, checks: Iterable[Check], trust: Trust
+) -> Answer:
     genesis, entry = proof.genesis, proof.entry
     done = [
         *checks,
@@ -121,7 +123,11 @@ def _check_judged(proof: Proof, told: Told | str, checkpoint: Checkpoint | None)
         covers = pairs is not None
         text = f"judged by {judge_name(decoded)}"
         checks.append(
-            Check("verdict-entry", covers, text if covers else f"the verdict is not on entry {proof.entry.index}")
+            Check(
+                "verdict-entry",
+                covers,
+                text if covers else f"the verdict is not on entry {proof.entry.index}",
+            )
         )
         if covers and not isinstance(told, str) and told.message is not None:
             records = len(told.message.pack.names)
@@ -130,10 +136,14 @@ def _check_judged(proof: Proof, told: Told | str, checkpoint: Checkpoint | None)
                 Check("verdict-records", records == found, f"{found} scores for {records} readings")
             )
         after = verdict.index > proof.entry.index
-        checks.append(Check("verdict-order", after, f"verdict at {verdict.index}, message at {proof.entry.index}"))
+        checks.append(
+            Check("verdict-order", after, f"verdict at {verdict.index}, message at {proof.entry.index}")
+        )
         summary = f"{text}: {_scores_text(pairs or ())}"
     checks.append(
-        check_inclusion("verdict-in-tree", "the verdict", verdict.entry, verdict.index, verdict.path, checkpoint)
+        check_inclusion(
+            "verdict-in-tree", "the verdict", verdict.entry, verdict.index, verdict.path, checkpoint
+        )
     )
     rests_on = (
         "the gateway's judgement; the file shows that it was made and not changed since",
@@ -152,7 +162,9 @@ def _verdict_entry(proven: Proven) -> VerdictEntry | str:
         decoded = decode_entry(proven.entry)
     except EntryError as error:
         return f"verdict entry: {error}"
-    return decoded if isinstance(decoded, VerdictEntry) else f"the verdict entry is a {type(decoded).__name__}"
+    return (
+        decoded if isinstance(decoded, VerdictEntry) else f"the verdict entry is a {type(decoded).__name__}"
+    )
 
 
 def _scores_text(pairs: Iterable[tuple[int, int]]) -> str:
@@ -162,7 +174,11 @@ def _scores_text(pairs: Iterable[tuple[int, int]]) -> str:
         flags |= bits
     if not scores:
         return "no readings"
-    spread = f"score {min(scores):.2f}" if min(scores) == max(scores) else f"scores {min(scores):.2f} to {max(scores):.2f}"
+    spread = (
+        f"score {min(scores):.2f}"
+        if min(scores) == max(scores)
+        else f"scores {min(scores):.2f} to {max(scores):.2f}"
+    )
     return f"{spread}, flags {', '.join(flag_names(flags)) or 'none'}"
 
 

@@ -125,7 +125,8 @@ def check_dataset(
         text = f"{MANIFEST}: {error}"
         broken = Answer(INTACT, State.NO, text, (), (Check("manifest", False, text),))
         return Report(
-            "dataset", (broken, *(unknown(name, f"{MANIFEST} could not be read") for name in DATASET_ANSWERS[1:]))
+            "dataset",
+            (broken, *(unknown(name, f"{MANIFEST} could not be read") for name in DATASET_ANSWERS[1:])),
         )
     tell("checking files", 0, 1)
     intact = check_files(directory, manifest)
@@ -135,11 +136,13 @@ def check_dataset(
         note = (directory / NOTE).read_bytes()
     except (OSError, VerifyError) as error:
         text = str(error)
-        answers = [intact]
-        for name in DATASET_ANSWERS[1:]:
-            state = State.UNKNOWN if name in (ANCHORED, FLAGGED) else State.NO
-            answers.append(Answer(name, state, text, (), (Check("evidence", False, text),)))
-        return Report(manifest.about.title, tuple(answers), _facts(manifest))
+        others = [
+            unknown(name, text)
+            if name in (ANCHORED, FLAGGED)
+            else Answer(name, State.NO, text, (), (Check("evidence", False, text),))
+            for name in DATASET_ANSWERS[1:]
+        ]
+        return Report(manifest.about.title, (intact, *others), _facts(manifest))
     evidence = read_evidence(leaves, tell)
     head = _head(manifest, leaves, note, trust)
     used = _used(evidence, manifest)
@@ -161,7 +164,7 @@ def check_dataset(
         _check_judged(evidence, used),
         flagged,
     )
-    return Report(manifest.about.title, tuple(answers), _facts(manifest))
+    return Report(manifest.about.title, answers, _facts(manifest))
 
 
 def read_evidence(leaves: Sequence[tuple[int, bytes]], tell: Progress) -> Evidence:
@@ -232,7 +235,9 @@ def _check_devices(evidence: Evidence, site: str | None, threads: int, tell: Pro
             failure = check_enrolment(entry, site)
             if failure is not None:
                 failures.append(f"entry {index}: {failure}")
-    checks.append(_counted("evidence", failures, f"{len(evidence.nodes)} node entries, each key announced by its node"))
+    checks.append(
+        _counted("evidence", failures, f"{len(evidence.nodes)} node entries, each key announced by its node")
+    )
     bad: list[str] = []
     names: list[str] = []
     done = 0
@@ -248,7 +253,9 @@ def _check_devices(evidence: Evidence, site: str | None, threads: int, tell: Pro
             if signed.seq == 0 or not verify(signed, key.public_key):
                 wrong.append(f"entry {logged.index}: not signed by key {signed.kid.hex()} of node {key.node}")
             if pack.node != key.node or (site is not None and pack.site != site):
-                misnamed.append(f"entry {logged.index}: names {pack.site}/{pack.node}, the key is of {key.node}")
+                misnamed.append(
+                    f"entry {logged.index}: names {pack.site}/{pack.node}, the key is of {key.node}"
+                )
         return len(batch), wrong, misnamed
 
     total = len(evidence.messages)
@@ -265,7 +272,9 @@ def _check_devices(evidence: Evidence, site: str | None, threads: int, tell: Pro
         "the log answer, for who the keys belong to",
         "the exporter having left out no node entry that concerns these keys",
     )
-    return conclude(DEVICE_SIGNED, checks, summary=f"{total} messages, every signature checked", rests_on=rests_on)
+    return conclude(
+        DEVICE_SIGNED, checks, summary=f"{total} messages, every signature checked", rests_on=rests_on
+    )
 
 
 def _batches(items: Iterable[Logged], size: int) -> Iterable[list[Logged]]:
@@ -323,7 +332,11 @@ def _check_judged(evidence: Evidence, used: Sequence[int]) -> Answer:
             judges.add(judgement.judge)
     checks = [
         Check("rows-present", bool(used), f"{len(used)} messages give rows"),
-        _counted("verdicts", missing, f"all {len(used)} messages were judged by {', '.join(sorted(judges)) or 'nobody'}"),
+        _counted(
+            "verdicts",
+            missing,
+            f"all {len(used)} messages were judged by {', '.join(sorted(judges)) or 'nobody'}",
+        ),
     ]
     rests_on = (
         "the gateway's judgement; the evidence shows that it was made and not changed since",
@@ -355,7 +368,7 @@ def _check_rows(directory: Path, manifest: Manifest, evidence: Evidence, used: S
         checks.append(Check("counts", same, text if same else f"the manifest counts otherwise than {text}"))
     rests_on = (
         "device-signed and logged, for the evidence itself",
-        "nothing shows that no message was left out: compare with the log",
+        "no message having been left out, which only the whole log shows",
     )
     return conclude(ROWS, checks, summary=checks[0].text, rests_on=rests_on)
 

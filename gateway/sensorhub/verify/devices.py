@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cbor2
@@ -80,9 +80,13 @@ def check_device_signed(
     """Whether the node that the message names signed it, with a key in force at that point of the log."""
     if isinstance(told, str):
         return Answer(DEVICE_SIGNED, State.NO, told, (), (Check("message", False, told),))
-    checks = [Check("message", told.message is not None, told.failure or "a signed message with SenML readings")]
+    checks = [
+        Check("message", told.message is not None, told.failure or "a signed message with SenML readings")
+    ]
     if node is None:
-        checks.append(Check("key-enrolled", False, f"the file has no node entry for key {told.signed.kid.hex()}"))
+        checks.append(
+            Check("key-enrolled", False, f"the file has no node entry for key {told.signed.kid.hex()}")
+        )
         return conclude(DEVICE_SIGNED, checks, summary="", rests_on=RESTS_ON)
     decoded = _node_entry(node)
     if isinstance(decoded, str):
@@ -130,7 +134,11 @@ def _check_key(told: Told, node: NodeEntry, genesis: Genesis | None) -> Iterable
     found = kid(node.public_key)
     same = found == signed.kid
     text = f"key {found.hex()} of node {node.node}"
-    yield Check("key-enrolled", same, text if same else f"the node entry is of {text}, the message of {signed.kid.hex()}")
+    yield Check(
+        "key-enrolled",
+        same,
+        text if same else f"the node entry is of {text}, the message of {signed.kid.hex()}",
+    )
     good = verify(signed, node.public_key)
     yield Check("signature", good, f"signature {'of' if good else 'is not of'} key {found.hex()}")
     if told.message is not None:
@@ -166,7 +174,9 @@ def _check_in_force(
     keyring = Keyring()
     refused = {position: keyring.apply(position, entry) for position, entry in sorted(entries.items())}
     if refused[node.index] is not None:
-        return Check(name, False, f"the enrolment at entry {node.index} does not count: {refused[node.index]}")
+        return Check(
+            name, False, f"the enrolment at entry {node.index} does not count: {refused[node.index]}"
+        )
     key = keyring.at(signed.kid, index)
     if isinstance(key, str):
         return Check(name, False, key)
@@ -174,7 +184,7 @@ def _check_in_force(
     return Check(name, True, text)
 
 
-def warnings_of(entries: Iterable[tuple[int, NodeEntry]], keys: dict[bytes, Iterable[int]]) -> list[str]:
+def warnings_of(entries: Iterable[tuple[int, NodeEntry]], keys: Mapping[bytes, Iterable[int]]) -> list[str]:
     """Clones and revocations that touch messages signed by some keys.
 
     Args:
@@ -196,7 +206,9 @@ def warnings_of(entries: Iterable[tuple[int, NodeEntry]], keys: dict[bytes, Iter
             touched = sorted(set(keys[entry.public_key]) & set(pair))
             where = f"entries {pair[0]} and {pair[1]}" if pair else "two entries"
             this = f", entry {touched[0]} among them" if touched else ""
-            found.append(f"{who} signed two different messages of one number, {where}{this} (clone, entry {index})")
+            found.append(
+                f"{who} signed two different messages of one number, {where}{this} (clone, entry {index})"
+            )
     return found
 
 
@@ -204,7 +216,7 @@ def clone_pair(entry: NodeEntry) -> tuple[int, ...]:
     """The log indices of the two messages that show a clone; empty when the evidence is unreadable."""
     try:
         value = cbor2.loads(entry.evidence)
-    except Exception:  # cbor2 raises many kinds for bytes from outside
+    except Exception:  # noqa: BLE001 - cbor2 raises many kinds for bytes from outside
         return ()
     if isinstance(value, list) and len(value) == 2 and all(type(item) is int for item in value):
         return tuple(value)

@@ -34,7 +34,11 @@ def sha256_file(path: Path, progress: Callable[[int], None] | None = None) -> tu
 def check_files(directory: Path, manifest: Manifest) -> Answer:
     """The answer intact of a dataset: the manifest's digest, each listed file, nothing else lying about."""
     checks = [
-        Check("manifest", manifest.digest_holds, f"{MANIFEST} is {'' if manifest.digest_holds else 'not '}as it was written")
+        Check(
+            "manifest",
+            manifest.digest_holds,
+            f"{MANIFEST} is {'' if manifest.digest_holds else 'not '}as it was written",
+        )
     ]
     for listed in manifest.files:
         try:
@@ -43,9 +47,13 @@ def check_files(directory: Path, manifest: Manifest) -> Answer:
             checks.append(Check(listed.path, False, f"{listed.path}: {error.strerror or error}"))
             continue
         if size != listed.size:
-            checks.append(Check(listed.path, False, f"{listed.path} has {size} bytes, the manifest says {listed.size}"))
+            checks.append(
+                Check(listed.path, False, f"{listed.path} has {size} bytes, the manifest says {listed.size}")
+            )
         elif digest != listed.sha256:
-            checks.append(Check(listed.path, False, f"{listed.path} is not the file that the manifest lists (SHA-256)"))
+            checks.append(
+                Check(listed.path, False, f"{listed.path} is not the file that the manifest lists (SHA-256)")
+            )
         else:
             checks.append(Check(listed.path, True, f"{listed.path} is the file that the manifest lists"))
     known = {MANIFEST, *(listed.path for listed in manifest.files)}
@@ -58,5 +66,10 @@ def check_files(directory: Path, manifest: Manifest) -> Answer:
     if strays:
         text = f"{strays[0]}{f' and {len(strays) - 1} more' if len(strays) > 1 else ''} does not belong to the dataset"
     checks.append(Check("no-other-files", not strays, text))
-    rests_on = ("nothing; it tells accidents only, whoever means to deceive writes new sums",)
-    return conclude(INTACT, checks, summary=f"all {len(manifest.files) + 1} files are as they were written", rests_on=rests_on)
+    rests_on = ("the sums in the manifest, which tell accidents, not deceit",)
+    return conclude(
+        INTACT,
+        checks,
+        summary=f"all {len(manifest.files) + 1} files are as they were written",
+        rests_on=rests_on,
+    )

@@ -26,8 +26,8 @@ FULL_SCORE: Final = 255
 
 def flag_names(flags: int) -> list[str]:
     """The names of the set bits; a bit without a name is written `bit <n>`."""
-    names = []
-    for bit in range(flags.bit_length()):
-        if flags >> bit & 1:
-            names.append(FLAG_NAMES[bit] if bit < len(FLAG_NAMES) else f"bit {bit}")
-    return names
+    return [
+        FLAG_NAMES[bit] if bit < len(FLAG_NAMES) else f"bit {bit}"
+        for bit in range(flags.bit_length())
+        if flags >> bit & 1
+    ]

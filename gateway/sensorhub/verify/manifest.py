@@ -1,12 +1,12 @@
 """`sensorhub-dataset/1`: the manifest of a dataset directory, and the evidence beside the data.
 
-    manifest.json              what this module reads and writes
-    data.parquet               the readings, one row each
-    evidence/entries.bin       log entries: genesis, node entries, messages, verdicts
-    evidence/multiproof.bin    node hashes that lead from these entries to the root
-    evidence/note.txt          the signed checkpoint note
-    README.md                  data sheet for people
-    croissant.json             the same for machines (ML Commons Croissant)
+manifest.json              what this module reads and writes
+data.parquet               the readings, one row each
+evidence/entries.bin       log entries: genesis, node entries, messages, verdicts
+evidence/multiproof.bin    node hashes that lead from these entries to the root
+evidence/note.txt          the signed checkpoint note
+README.md                  data sheet for people
+croissant.json             the same for machines (ML Commons Croissant)
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ def format_manifest(manifest: Manifest) -> bytes:
         },
         "anchor": None if manifest.anchor is None else anchor_members(manifest.anchor),
         "files": [
-            {"path": listed.path, "bytes": listed.size, "sha256": listed.sha256.hex()} for listed in manifest.files
+            {"path": listed.path, "bytes": listed.size, "sha256": listed.sha256.hex()}
+            for listed in manifest.files
         ],
     }
     return canonical.dump(canonical.seal(members))

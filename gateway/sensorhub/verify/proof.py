@@ -217,7 +217,11 @@ def join_anchor(
 
 def anchor_members(anchor: Anchor) -> dict[str, Any]:
     """An anchor as one object, the way manifests hold it."""
-    return {**anchor_head(anchor), "checkpoint": _checkpoint_members(anchor.checkpoint), **anchor_tail(anchor)}
+    return {
+        **anchor_head(anchor),
+        "checkpoint": _checkpoint_members(anchor.checkpoint),
+        **anchor_tail(anchor),
+    }
 
 
 def read_anchor(value: Any, where: str) -> Anchor:

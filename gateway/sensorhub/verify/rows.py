@@ -167,7 +167,9 @@ class Rows:
 def wanted_records(logged: Logged, base_time: int | None, judged: bool, selection: Selection) -> list[int]:
     """Positions of the records of a message that a selection takes."""
     pack = logged.message.pack
-    if (selection.nodes is not None and pack.node not in selection.nodes) or (selection.judged and not judged):
+    if (selection.nodes is not None and pack.node not in selection.nodes) or (
+        selection.judged and not judged
+    ):
         return []
     whole = selection.channels is None and selection.start is None and selection.stop is None
     if whole:

@@ -88,7 +88,9 @@ class RpcChain:
 
     def _call(self, method: str, *params: Any) -> Any:
         self._calls += 1
-        body = json.dumps({"jsonrpc": "2.0", "id": self._calls, "method": method, "params": list(params)}).encode()
+        body = json.dumps(
+            {"jsonrpc": "2.0", "id": self._calls, "method": method, "params": list(params)}
+        ).encode()
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked
             self._url, data=body, headers={"Content-Type": "application/json"}, method="POST"
         )
@@ -107,8 +109,8 @@ class RpcChain:
         except (ValueError, RecursionError) as error:
             raise self._wrong("no JSON") from error
         if not isinstance(decoded, dict) or decoded.get("error") is not None or "result" not in decoded:
-            error = decoded.get("error") if isinstance(decoded, dict) else None
-            said = error.get("message") if isinstance(error, dict) else error
+            refusal = decoded.get("error") if isinstance(decoded, dict) else None
+            said = refusal.get("message") if isinstance(refusal, dict) else refusal
             raise ChainUnreachable(self.name, f"refused {method}: {said}")
         return decoded["result"]
 

@@ -108,9 +108,11 @@ def _schema_differences(found: pa.Schema, target: pa.Schema) -> list[str]:
     if found.names != target.names:
         differences.append(f"columns are {', '.join(found.names)}, not {', '.join(target.names)}")
         return differences
-    for name in target.names:
-        if found.field(name) != target.field(name):
-            differences.append(f"column {name} is {found.field(name).type}, not {target.field(name).type}")
+    differences += [
+        f"column {name} is {found.field(name).type}, not {target.field(name).type}"
+        for name in target.names
+        if found.field(name) != target.field(name)
+    ]
     if (found.metadata or {}).get(METADATA_KEY) != (target.metadata or {})[METADATA_KEY]:
         differences.append("the provenance in the schema metadata is not that of the manifest")
     return differences
@@ -140,21 +142,29 @@ class _Slices:
         return table.slice(0, count)
 
 
-def _compare_batch(found: pa.Table | None, expected: pa.RecordBatch, first: int, differences: list[str]) -> None:
+def _compare_batch(
+    found: pa.Table | None, expected: pa.RecordBatch, first: int, differences: list[str]
+) -> None:
     have = 0 if found is None else found.num_rows
     for name in expected.schema.names:
         if found is None:
             break
         theirs = found.column(name).combine_chunks()
         if isinstance(theirs, pa.ChunkedArray):
-            theirs = pa.concat_arrays(theirs.chunks) if theirs.num_chunks else pa.array([], expected.column(name).type)
+            theirs = (
+                pa.concat_arrays(theirs.chunks)
+                if theirs.num_chunks
+                else pa.array([], expected.column(name).type)
+            )
         ours = expected.column(name).slice(0, have)
         if theirs.equals(ours):
             continue
         for position, (their, our) in enumerate(zip(theirs, ours, strict=True)):
             if not their.equals(our):
                 if len(differences) <= MAX_DIFFERENCES:
-                    differences.append(f"row {first + position}, {name}: {_plain(their)}, the evidence gives {_plain(our)}")
+                    differences.append(
+                        f"row {first + position}, {name}: {_plain(their)}, the evidence gives {_plain(our)}"
+                    )
                 else:
                     return
     if have < expected.num_rows:

@@ -93,7 +93,11 @@ def check_head(
     verifier, failure = _verifier(genesis, trust)
     if trust.log_key is not None and genesis is not None:
         same = trust.log_key.public_key == genesis.note_key and trust.log_key.name == origin
-        text = "the genesis entry names the log key you gave" if same else "the genesis entry names another log key"
+        text = (
+            "the genesis entry names the log key you gave"
+            if same
+            else "the genesis entry names another log key"
+        )
         checks.append(Check("log-key-pinned", same, text))
     if verifier is None:
         checks.append(Check("note-signature", None, failure))

@@ -1,0 +1,239 @@
+"""The command `tools/verify`: arguments in, report and exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, TextIO
+
+from sensorhub.errors import SensorhubError
+from sensorhub.log.note import NoteVerifier
+from sensorhub.verify.answers import (
+    ANCHORED,
+    EXIT_CODES,
+    EXIT_OK,
+    EXIT_UNKNOWN,
+    EXIT_USAGE,
+    FLAGGED,
+    Report,
+)
+from sensorhub.verify.chain_view import Chain
+from sensorhub.verify.check import PROOF_ANSWERS, check_proof
+from sensorhub.verify.dataset import DATASET_ANSWERS, check_dataset
+from sensorhub.verify.log_files import LogDirectory, LogFiles, LogUrl
+from sensorhub.verify.render import render
+from sensorhub.verify.rpc import RpcChain
+from sensorhub.verify.trust import Trust
+from sensorhub.verify.whole_log import LOG_ANSWERS, check_log
+
+QUIET_S: Final = 1.0
+"""Seconds of work after which a progress line appears on standard error."""
+REFRESH_S: Final = 0.2
+"""Seconds between changes of the progress line."""
+
+
+class UsageError(SensorhubError):
+    """Raised when the command line asks for something that makes no sense."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        trust = _trust(options)
+        chain = _chain(options)
+        with ProgressLine(sys.stderr) as progress:
+            report, known = _verify(options, trust, chain, progress)
+        requested, tolerated = _requested(options, known)
+    except (SensorhubError, OSError) as error:
+        print(f"verify: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    code = report.exit_code(requested, tolerate_unknown=tolerated)
+    if options.json:
+        print(
+            json.dumps(
+                {**report.as_json(), "requested": requested, "exitCode": code}, indent=2, ensure_ascii=False
+            )
+        )
+    else:
+        plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+        sys.stdout.write(render(report, details=options.details, plain=plain))
+        sys.stdout.write(_verdict_line(report, requested, code))
+    return code
+
+
+def _verify(
+    options: argparse.Namespace, trust: Trust, chain: Chain | None, progress: ProgressLine
+) -> tuple[Report, Sequence[str]]:
+    if options.what == "proof":
+        try:
+            data = Path(options.file).read_bytes()
+        except OSError as error:
+            raise UsageError(f"cannot read {options.file}: {error.strerror or error}") from error
+        return check_proof(data, trust=trust, chain=chain), PROOF_ANSWERS
+    if options.what == "dataset":
+        return check_dataset(
+            Path(options.directory), trust=trust, chain=chain, progress=progress, threads=options.threads
+        ), DATASET_ANSWERS
+    files: LogFiles = LogUrl(options.log) if "://" in options.log else LogDirectory(Path(options.log))
+    report = check_log(
+        files,
+        trust=trust,
+        chain=chain,
+        signatures=options.signatures,
+        progress=progress,
+        threads=options.threads,
+    )
+    return report, LOG_ANSWERS
+
+
+def _requested(options: argparse.Namespace, known: Sequence[str]) -> tuple[list[str], set[str]]:
+    """The answers that the exit code depends on, and those of them for which unknown will do."""
+    if options.require is not None:
+        requested = [name.strip() for name in options.require.split(",") if name.strip()]
+        for name in requested:
+            if name not in known:
+                raise UsageError(f"--require {name}: answers here are {', '.join(known)}")
+        return requested, set()
+    requested = list(known)
+    tolerated: set[str] = set()
+    if options.offline or (options.what == "log" and options.rpc is None):
+        requested = [name for name in requested if name != ANCHORED]
+        tolerated = {FLAGGED}
+    if options.what == "log" and not options.signatures:
+        requested = [name for name in requested if name != "device-signed"]
+    return requested, tolerated
+
+
+def _verdict_line(report: Report, requested: Sequence[str], code: int) -> str:
+    asked = ", ".join(requested)
+    if code == EXIT_OK:
+        return f"\nAll that was asked for holds ({asked}).\n"
+    if code == EXIT_UNKNOWN:
+        open_ = [name for name in requested if str(report[name].state) == "unknown"]
+        return f"\nNot everything could be checked: {', '.join(open_)}. Exit code {code}.\n"
+    wrong = [name for name in requested if report[name].refuted]
+    return f"\nDoes not hold: {', '.join(wrong)}. Exit code {code}.\n"
+
+
+def _trust(options: argparse.Namespace) -> Trust:
+    return Trust(
+        log_id=None if options.log_id is None else _hex("--log-id", options.log_id, 32),
+        log_key=None if options.log_key is None else _log_key(options.log_key),
+        chain_id=options.chain_id,
+        contract=None if options.contract is None else _hex("--contract", options.contract, 20),
+    )
+
+
+def _log_key(given: str) -> NoteVerifier:
+    """A verifier key, or the file that holds one."""
+    if "+" in given:
+        return NoteVerifier.parse(given)
+    try:
+        return NoteVerifier.parse(Path(given).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"--log-key {given}: neither a key (name+id+key) nor a file that can be read"
+        ) from error
+
+
+def _hex(option: str, given: str, length: int) -> bytes:
+    digits = given.lower().removeprefix("0x")
+    try:
+        data = bytes.fromhex(digits)
+    except ValueError:
+        data = b""
+    if len(data) != length or len(digits) != 2 * length:
+        raise UsageError(f"{option}: {2 * length} hex digits are needed")
+    return data
+
+
+def _chain(options: argparse.Namespace) -> Chain | None:
+    if options.rpc is None:
+        return None
+    if options.offline:
+        raise UsageError("--offline and --rpc exclude each other")
+    return RpcChain(options.rpc)
+
+
+class ProgressLine:
+    """One line on standard error, once the work takes longer than QUIET_S; nothing when it is no terminal
+    that shows it, except a line a while."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._started = time.monotonic()
+        self._next = self._started + QUIET_S
+        self._terminal = stream.isatty()
+        self._shown = False
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown and self._terminal:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._shown = True
+        share = f"{100 * done // total} %" if total > 1 else "..."
+        if self._terminal:
+            self._stream.write(f"\r\x1b[K{what} {share}")
+            self._next = now + REFRESH_S
+        else:
+            self._stream.write(f"{what} {share}\n")
+            self._next = now + 10 * QUIET_S
+        self._stream.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    codes = ", ".join(f"{code} {name}" for name, code in EXIT_CODES.items())
+    parser = argparse.ArgumentParser(
+        prog="verify",
+        description="Checks a proof, a dataset or a whole log without trusting the gateway that made it.",
+        epilog=f"Exit code: {EXIT_OK} all that was asked for holds; {EXIT_USAGE} wrong use or unreadable input; "
+        f"{EXIT_UNKNOWN} something could not be checked; otherwise the first answer that does not hold: {codes}.",
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--rpc", metavar="URL", help="Ethereum JSON-RPC server to ask about the chain (it is believed)"
+    )
+    common.add_argument("--offline", action="store_true", help="do not ask for what needs a chain")
+    common.add_argument(
+        "--log-key", metavar="KEY", help="verifier key of the log (name+id+key), or a file with it"
+    )
+    common.add_argument(
+        "--log-id", metavar="HEX", help="id of the log you mean: leaf hash of its genesis entry"
+    )
+    common.add_argument("--contract", metavar="ADDRESS", help="address of the GatewayLog contract you mean")
+    common.add_argument("--chain-id", metavar="N", type=int, help="id of the chain you mean")
+    common.add_argument(
+        "--require",
+        metavar="NAMES",
+        help="answers the exit code depends on, with commas between (default: all)",
+    )
+    common.add_argument("--json", action="store_true", help="the report as JSON")
+    common.add_argument("--details", action="store_true", help="every single check")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="proof|dataset|log")
+    proof = commands.add_parser("proof", parents=[common], help="one proof file (sensorhub-proof/1)")
+    proof.add_argument("file")
+    dataset = commands.add_parser(
+        "dataset", parents=[common], help="a dataset directory (sensorhub-dataset/1)"
+    )
+    dataset.add_argument("directory")
+    log = commands.add_parser("log", parents=[common], help="a whole log (C2SP tlog-tiles)")
+    log.add_argument("log", metavar="directory-or-URL")
+    log.add_argument("--signatures", action="store_true", help="check the signature of every message too")
+    for command in (dataset, log):
+        command.add_argument(
+            "--threads", metavar="N", type=int, help="threads for signatures (default: one a core)"
+        )
+    return parser
