@@ -195,6 +195,32 @@ def test_single_floats_are_accepted_in_their_shortest_form_only(bits: int, as_ti
     assert same(outcome(parse_pack, payload, tq=0), slow)
 
 
+def test_no_byte_of_a_message_may_change(vectors: Any) -> None:
+    """Every value of every byte: the two ways agree, and only the original is accepted."""
+    vector = vectors("messages")["vectors"][0]
+    raw, public = bytes.fromhex(vector["message"]), bytes.fromhex(vector["public_key"])
+    accepted: dict[str, Any] = {
+        "public_key": lambda _: public, "site": vector["site"], "node": vector["node"], "now": NOW,
+    }  # fmt: skip
+    assert outcome(decode, raw, **accepted).signed.raw == raw
+    for at in range(len(raw)):
+        for value in range(256):
+            changed = raw[:at] + bytes([value]) + raw[at + 1 :]
+            signed = outcome(parse_signed, changed)
+            assert signed == outcome(parse_signed_by_rules, changed)
+            if isinstance(signed, Signed) and 78 < at < 189:
+                assert same(
+                    outcome(parse_pack, signed.payload, tq=2),
+                    outcome(parse_pack_by_rules, signed.payload, tq=2),
+                )
+        for bit in range(8):
+            changed = raw[:at] + bytes([raw[at] ^ 1 << bit]) + raw[at + 1 :]
+            assert isinstance(outcome(decode, changed, **accepted), Reason)
+        for cut in (raw[:at], raw[:at] + raw[at + 1 :], raw[:at] + raw[at : at + 1] + raw[at:]):
+            if cut != raw:
+                assert isinstance(outcome(decode, cut, **accepted), Reason)
+
+
 def test_the_usual_messages_take_the_fast_way(vectors: Any) -> None:
     for vector in vectors("messages")["vectors"]:
         payload = bytes.fromhex(vector["payload"])
