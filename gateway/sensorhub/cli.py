@@ -1,0 +1,459 @@
+"""The `sensorhub` command. It parses, calls a room and prints; it holds no logic of its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sensorhub import __version__, channels, processes
+from sensorhub import settings as settings_module
+from sensorhub.errors import SensorhubError
+from sensorhub.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+log_app = typer.Typer(no_args_is_help=True, help="The transparency log.")
+nodes_app = typer.Typer(no_args_is_help=True, help="Nodes: who may send, and with which key.")
+rebuild_app = typer.Typer(no_args_is_help=True, help="Projections, made anew from the log.")
+chain_app = typer.Typer(no_args_is_help=True, help="The anchoring contract.")
+app.add_typer(log_app, name="log")
+app.add_typer(nodes_app, name="nodes")
+app.add_typer(rebuild_app, name="rebuild")
+app.add_typer(chain_app, name="chain")
+
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of the terminal.")]
+
+
+class _Context:
+    """What the options before the command said."""
+
+    config: Path | None = None
+
+    def settings(self) -> Settings:
+        return settings_module.load(self.config, os.environ)
+
+
+context = _Context()
+
+
+@app.callback()
+def _options(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Settings file; default is sensorhub.toml here.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more in the log output.")] = False,
+) -> None:
+    context.config = config
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for noisy in ("web3", "urllib3", "asyncio", "eth", "amqtt", "transitions"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is None:
+        typer.echo(text, nl=not text.endswith("\n"))
+    else:
+        out.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr for callbacks of the form (done, in all)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _stages() -> Iterator[Callable[[str, int, int], None]]:
+    """The same for callbacks of the form (what, done, in all), a bar for each `what`."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what)
+            progress.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+@app.command("settings")
+def settings_command(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the reference instead of the values.")
+    ] = False,
+) -> None:
+    """Print every setting with its value; secrets are not among them."""
+    if markdown:
+        typer.echo(settings_module.document(), nl=False)
+        return
+    values = context.settings()
+    for field in settings_module.fields():
+        section, name = field.key.split(".")
+        typer.echo(f"{field.key} = {json.dumps(getattr(getattr(values, section), name))}")
+
+
+@app.command("channels")
+def channels_command(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference as Markdown.")] = False,
+) -> None:
+    """Print the channel table."""
+    if markdown:
+        typer.echo(channels.document(), nl=False)
+        return
+    for channel in channels.CHANNELS:
+        typer.echo(f"{channel.name:16} {channel.unit:6} {channel.title}")
+
+
+@app.command()
+def run(
+    process: Annotated[str, typer.Argument(help="One process: ingest, quality, store, chain or web.")] = "",
+) -> None:
+    """Run the gateway until Ctrl-C: all processes under a supervisor, or one of them."""
+    values = context.settings()
+    if process:
+        if process not in processes.PROCESSES:
+            raise SensorhubError(
+                f"there is no process {process!r}; there are {', '.join(processes.PROCESSES)}"
+            )
+        processes.run(process, values, os.environ)
+        return
+    from sensorhub.status import StatusFile
+    from sensorhub.supervisor import Supervisor
+
+    values.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    status = StatusFile(values.data_dir, "supervisor")
+    supervisor = Supervisor(processes.commands(values, context.config), status.write)
+    with processes.stop_on_signal() as stop:
+        import threading
+
+        threading.Thread(target=lambda: (stop.wait(), supervisor.stop()), daemon=True).start()
+        supervisor.run()
+
+
+@app.command()
+def status() -> None:
+    """Show how each process is doing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from sensorhub.status import read_all
+
+    table = Table(box=None, header_style="dim")
+    for title in ("process", "age", "cursor", "says"):
+        table.add_column(title)
+    found = read_all(context.settings().data_dir)
+    if not found:
+        raise SensorhubError(
+            "no process has written a status yet: is the gateway running here? See gateway.data_dir"
+        )
+    for name, record in found.items():
+        age = time.time() - record.get("updated_ms", 0) / 1000
+        told = record.get("error") or "; ".join(record.get("warnings", ())) or record.get("url", "")
+        table.add_row(name, f"{age:.0f} s", str(record.get("cursor", "")), str(told))
+    Console().print(table)
+
+
+@app.command()
+def devnet(
+    port: Annotated[int, typer.Option(help="TCP port; 0 chooses a free one.")] = 8545,
+    fund: Annotated[list[str] | None, typer.Option(help="Address that gets money; may be repeated.")] = None,
+) -> None:
+    """Run a development chain in memory, with the contract deployed."""
+    from sensorhub.chain.devnet import main as devnet_main
+
+    sys.argv = [
+        "devnet",
+        "--port",
+        str(port),
+        *(word for address in fund or () for word in ("--fund", address)),
+    ]
+    raise typer.Exit(devnet_main())
+
+
+# -- the log
+
+
+def _reader() -> Any:
+    from sensorhub.log.reader import LogReader
+
+    path = context.settings().data_dir / "log"
+    if not (path / "head").exists():
+        raise SensorhubError(f"there is no log at {path}: start the gateway first, or set gateway.data_dir")
+    return LogReader(path)
+
+
+@log_app.command("head")
+def log_head() -> None:
+    """Print size, root and the last signed checkpoint."""
+    reader = _reader()
+    typer.echo(f"size {reader.size()}\nroot {reader.root().hex()}")
+    note = reader.checkpoint()
+    if note:
+        typer.echo("\n" + note.decode(), nl=False)
+
+
+@log_app.command("show")
+def log_show(index: Annotated[int, typer.Argument(help="Index of the entry.")]) -> None:
+    """Print one entry in words."""
+    from sensorhub.log.entries import MessageEntry, decode_entry
+    from sensorhub.wire import parse_pack, parse_signed
+
+    entry = decode_entry(_reader().entry(index))
+    typer.echo(entry)
+    if isinstance(entry, MessageEntry):
+        signed = parse_signed(entry.message)
+        pack = parse_pack(signed.payload, tq=signed.tq)
+        typer.echo(
+            f"node {pack.node} at {pack.site}, boot {signed.boot}, seq {signed.seq}, key {signed.kid.hex()}"
+        )
+        for name, offset, value in zip(pack.names, pack.times, pack.values, strict=True):
+            when = (
+                "undated"
+                if pack.base_time is None
+                else datetime.fromtimestamp(pack.base_time + offset, UTC).isoformat()
+            )
+            shown = value.hex() if isinstance(value, bytes) else f"{value:g} {channels.BY_NAME[name].unit}"
+            typer.echo(f"  {when}  {name} = {shown}")
+
+
+@log_app.command("fsck")
+def log_fsck() -> None:
+    """Read the whole log again and name everything that is damaged; exit 1 if anything is."""
+    from sensorhub.log.fsck import fsck
+
+    path = context.settings().data_dir / "log"
+    with _progress("checking") as progress:
+        report = fsck(path, progress)
+    typer.echo(report)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+# -- projections
+
+
+@rebuild_app.command("store")
+def rebuild_store() -> None:
+    """Make the SQLite store anew from the log. Stop the store process first."""
+    from sensorhub.store import rebuild
+
+    values = context.settings()
+    began = time.monotonic()
+    with _progress("rebuilding the store") as progress:
+        count = rebuild(
+            _reader(),
+            values.data_dir / "store.sqlite",
+            progress,
+            raw_days=values.store.raw_days,
+            five_minute_days=values.store.five_minute_days,
+            hourly_days=values.store.hourly_days,
+        )
+    typer.echo(f"{count} entries read in {time.monotonic() - began:.1f} s")
+
+
+# -- nodes
+
+
+@nodes_app.command("list")
+def nodes_list() -> None:
+    """List the enrolled nodes with their key ids."""
+    from sensorhub.nodes.registry import Registry
+
+    for node in Registry.replay(_reader()).nodes():
+        typer.echo(f"{node.name:24} {node.current.hex() if node.current else 'revoked':16}")
+
+
+@nodes_app.command("add")
+def nodes_add(
+    name: Annotated[str, typer.Argument(help="Node name: a-z, 0-9 and hyphens.")],
+    kind: Annotated[str, typer.Option(help="weather, air, camera or bench.")] = "weather",
+    owner: Annotated[str, typer.Option(help="Owner's account address on the chain, 0x...")] = "",
+    place: Annotated[str, typer.Option(help="Coarse place as a 5-character geohash.")] = "",
+    out: Out = None,
+) -> None:
+    """Make a one-time claim and an MQTT password for a new node, written to a file of mode 0600."""
+    from sensorhub.ingest.users import Users
+    from sensorhub.nodes.claims import Claims
+
+    values = context.settings()
+    values.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    owner_bytes = bytes.fromhex(owner.removeprefix("0x")) if owner else None
+    claim = Claims(values.data_dir / "claims.json").add(name, kind, owner=owner_bytes, geohash=place)
+    record = {"site": values.gateway.site, "node": name, "kind": kind, "claim": claim.hex()}
+    if values.mqtt.embedded != "off":
+        record["mqtt_user"] = name
+        record["mqtt_password"] = Users.of(values.data_dir).add(name)
+    path = out or Path(f"{name}.claim.json")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(record, file, indent=1)
+    typer.echo(f"claim for {name} written to {path}; it works once")
+
+
+@nodes_app.command("revoke")
+def nodes_revoke(name: Annotated[str, typer.Argument(help="Node name.")]) -> None:
+    """Revoke a node's key: from now on its messages are refused. What is logged stays."""
+    from sensorhub.log.appender import LogClient
+    from sensorhub.log.entries import NodeEntry, NodeEvent, encode_entry
+    from sensorhub.nodes.registry import Registry
+
+    values = context.settings()
+    key = Registry.replay(_reader()).current(name)
+    if key is None:
+        raise SensorhubError(f"node {name!r} has no key in force; see: sensorhub nodes list")
+    entry = NodeEntry(
+        time.time_ns() // 1_000_000,
+        NodeEvent.REVOKE,
+        name,
+        key.kind,
+        key.public_key,
+        key.owner,
+        key.geohash,
+        b"",
+    )
+    client = LogClient(values.data_dir / "run" / "log.sock")
+    index = client.append([encode_entry(entry)])
+    client.close()
+    typer.echo(f"key {key.kid.hex()} of {name} revoked in entry {index}")
+
+
+# -- proofs and datasets
+
+
+@app.command()
+def prove(
+    index: Annotated[int, typer.Argument(help="Index of the message's log entry.")], out: Out = None
+) -> None:
+    """Write the proof of one message; check it with tools/verify."""
+    _reader()
+    proof = processes.prove(context.settings().data_dir, index)
+    if out is None:
+        sys.stdout.buffer.write(proof)
+    else:
+        out.write_bytes(proof)
+        typer.echo(f"{len(proof)} bytes written to {out}")
+
+
+@app.command()
+def export(
+    directory: Annotated[Path, typer.Argument(help="Directory to make; it must not exist.")],
+    node: Annotated[list[str] | None, typer.Option(help="Only this node; may be repeated.")] = None,
+    channel: Annotated[list[str] | None, typer.Option(help="Only this channel; may be repeated.")] = None,
+    start: Annotated[int | None, typer.Option(help="Only readings from this time on, Unix seconds.")] = None,
+    end: Annotated[int | None, typer.Option(help="Only readings before this time, Unix seconds.")] = None,
+    unjudged: Annotated[bool, typer.Option(help="Take readings without a verdict as well.")] = False,
+    title: Annotated[str, typer.Option(help="Title of the dataset.")] = "",
+    creator: Annotated[str, typer.Option(help="Who publishes it.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence, an SPDX identifier.")] = "CC-BY-4.0",
+    attribution: Annotated[str, typer.Option(help="Sentence that has to be given with the data.")] = "",
+    record: Annotated[
+        bool, typer.Option(help="Append the dataset's hash to the log; the gateway must be running.")
+    ] = False,
+) -> None:
+    """Write readings as a dataset: Parquet, with the evidence that proves each row."""
+    from sensorhub.dataset.export import export as export_dataset
+    from sensorhub.dataset.heads import identity, read_heads
+    from sensorhub.verify.manifest import About
+    from sensorhub.verify.rows import Selection
+
+    values = context.settings()
+    reader = _reader()
+    gateway = f"{values.gateway.site}.{values.gateway.name}"
+    about = About(
+        title=title or f"Readings of {gateway}",
+        description=f"Signed readings logged by the gateway {gateway}, with the evidence to check every row.",
+        creator=creator or gateway,
+        licence=licence,
+        attribution=attribution,
+        created_ms=time.time_ns() // 1_000_000,
+    )
+    selection = Selection(
+        nodes=tuple(sorted(node)) if node else None,
+        channels=tuple(sorted(channel)) if channel else None,
+        start=start,
+        stop=end,
+        judged=not unjudged,
+    )
+    heads = read_heads(values.data_dir / "chain.sqlite", identity(reader))
+    with _stages() as progress:
+        made = export_dataset(
+            reader, directory, selection=selection, about=about, heads=heads, progress=progress
+        )
+    counts = made.manifest.counts
+    typer.echo(
+        f"{counts.rows:,} rows of {counts.nodes} nodes from {counts.messages:,} messages written to {directory}"
+    )
+    typer.echo(f"SHA-256 of the manifest: {made.sha256.hex()}")
+    if record:
+        from sensorhub.log.appender import LogClient
+
+        client = LogClient(values.data_dir / "run" / "log.sock")
+        typer.echo(f"recorded in log entry {client.append([made.artefact()])}")
+        client.close()
+
+
+# -- the chain
+
+
+@chain_app.command("deploy")
+def chain_deploy(
+    max_fee_gwei: Annotated[float, typer.Option(help="Never pay more than this per gas, in gwei.")] = 100.0,
+) -> None:
+    """Deploy the GatewayLog contract with the gateway's key; prints what to set."""
+    from sensorhub.chain.contract import GatewayLogContract, connect
+    from sensorhub.chain.digest import address
+    from sensorhub.chain.key import load_or_create
+
+    values = context.settings()
+    if not values.chain.rpc_url:
+        raise SensorhubError("chain.rpc_url is not set: which chain should the contract be deployed on?")
+    key = load_or_create(processes.chain_key_path(values))
+    web3 = connect(values.chain.rpc_url)
+    typer.echo(f"deploying from 0x{address(key.public_key).hex()}", err=True)
+    contract = GatewayLogContract.deploy(web3, key, max_fee_gwei=max_fee_gwei)
+    typer.echo(f'[chain]\ncontract = "0x{contract.address.hex()}"\nchain_id = {web3.eth.chain_id}')
+
+
+@chain_app.command("address")
+def chain_address() -> None:
+    """Print the gateway's account address; it needs money to post."""
+    from sensorhub.chain.digest import address
+    from sensorhub.chain.key import load_or_create
+
+    typer.echo("0x" + address(load_or_create(processes.chain_key_path(context.settings())).public_key).hex())
+
+
+def main() -> None:
+    """Entry point: errors that a person can act on become one line and exit code 1."""
+    try:
+        app(standalone_mode=True)
+    except SensorhubError as error:
+        typer.echo(f"sensorhub: {error}", err=True)
+        sys.exit(1)

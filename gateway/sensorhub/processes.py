@@ -1,0 +1,295 @@
+"""The gateway's processes: each one wired from the settings, run until it is told to stop.
+
+Rooms take plain values; this is the one place that hands settings to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sensorhub.errors import SensorhubError
+from sensorhub.settings import Settings, secret
+from sensorhub.status import StatusFile
+
+logger = logging.getLogger(__name__)
+
+PROCESSES: Final = ("ingest", "quality", "store", "chain", "web")
+POLL_S: Final = 0.25
+
+
+def enabled(settings: Settings) -> list[str]:
+    """The processes that these settings ask for, in starting order."""
+    wanted = {
+        "ingest": True,
+        "quality": settings.quality.enabled,
+        "store": True,
+        "chain": bool(settings.chain.rpc_url),
+        "web": settings.web.enabled,
+    }
+    return [name for name in PROCESSES if wanted[name]]
+
+
+def run(name: str, settings: Settings, environ: Mapping[str, str]) -> None:
+    """Runs one process until SIGTERM or SIGINT.
+
+    Raises:
+        SensorhubError: it cannot start; says what to do.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    runners: dict[str, Callable[[Settings, Mapping[str, str], threading.Event], None]] = {
+        "ingest": _ingest,
+        "quality": _quality,
+        "store": _store,
+        "chain": _chain,
+        "web": _web,
+    }
+    with stop_on_signal() as stop:
+        runners[name](settings, environ, stop)
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def origin(settings: Settings) -> str:
+    """Origin line of the log's checkpoints."""
+    return f"{settings.gateway.site}.{settings.gateway.name}/sensorhub"
+
+
+def note_signer(settings: Settings) -> Any:
+    """The key that signs checkpoints: `keys/note.key` in the data directory, made on first use."""
+    from sensorhub.log.note import NoteSigner
+
+    path = settings.data_dir / "keys" / "note.key"
+    if path.exists():
+        return NoteSigner.load(path)
+    if (settings.data_dir / "log" / "head").exists():
+        raise SensorhubError(f"{path} is missing but the log has begun: restore the key from your backup")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    signer = NoteSigner.generate(origin(settings))
+    signer.save(path)
+    return signer
+
+
+def chain_key_path(settings: Settings) -> Path:
+    """Where the gateway's account on the chain is kept."""
+    return (
+        Path(settings.chain.key_file) if settings.chain.key_file else settings.data_dir / "keys" / "chain.key"
+    )
+
+
+def _ingest(settings: Settings, environ: Mapping[str, str], stop: threading.Event) -> None:
+    from sensorhub.ingest.broker import EmbeddedBroker
+    from sensorhub.ingest.service import Ingest
+    from sensorhub.ingest.subscriber import Endpoint
+
+    mqtt = settings.mqtt
+    broker = endpoint = None
+    if mqtt.embedded == "off":
+        endpoint = Endpoint(
+            mqtt.host,
+            mqtt.port,
+            client_id=f"sensorhub-{settings.gateway.site}-{settings.gateway.name}",
+            username=mqtt.username,
+            password=secret(settings, "mqtt.password", environ),
+            tls=_tls(mqtt.ca_file) if mqtt.tls else None,
+            keepalive=mqtt.keepalive_s,
+        )
+    else:
+        broker = EmbeddedBroker(settings.data_dir, host=mqtt.host, port=mqtt.port, kind=mqtt.embedded)
+    contract = settings.chain.contract
+    service = Ingest(
+        data_dir=settings.data_dir,
+        site=settings.gateway.site,
+        gateway=settings.gateway.name,
+        signer=note_signer(settings),
+        endpoint=endpoint,
+        broker=broker,
+        chain_id=settings.chain.chain_id,
+        contract=bytes.fromhex(contract.removeprefix("0x")) if contract else None,
+        open_enrolment=settings.ingest.open_enrolment,
+        future_tolerance=settings.ingest.future_tolerance_s,
+        quarantine_bytes=settings.ingest.quarantine_bytes,
+        verify_threads=settings.ingest.verify_threads,
+        status=StatusFile(settings.data_dir, "ingest"),
+    )
+    threading.Thread(target=lambda: (stop.wait(), service.stop()), name="stop", daemon=True).start()
+    service.run()
+
+
+def _tls(ca_file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise SensorhubError(f"mqtt.ca_file {ca_file}: not a readable PEM certificate: {error}") from None
+
+
+def wait_for_log(settings: Settings, stop: threading.Event) -> Any:
+    """The committed log, once ingest has begun it; None when told to stop first."""
+    from sensorhub.log.reader import LogReader
+
+    path = settings.data_dir / "log"
+    while not stop.is_set():
+        if (path / "head").exists():
+            reader = LogReader(path)
+            if reader.wait(0, POLL_S, stop):
+                return reader
+            reader.close()
+        else:
+            stop.wait(POLL_S)
+    return None
+
+
+def _follow(name: str, settings: Settings, stop: threading.Event, make: Callable[[Any], Any]) -> None:
+    """Runs a follower; `make` gets the log's reader."""
+    from sensorhub.log.follower import run as follow
+
+    reader = wait_for_log(settings, stop)
+    if reader is None:
+        return
+    follower = make(reader)
+    try:
+        follow(follower, reader, stop=stop, status=StatusFile(settings.data_dir, name))
+    finally:
+        close = getattr(follower, "close", None)
+        if close is not None:
+            close()
+        reader.close()
+
+
+def _store(settings: Settings, _environ: Mapping[str, str], stop: threading.Event) -> None:
+    from sensorhub.store import SqliteStore
+
+    days = settings.store
+    _follow(
+        "store",
+        settings,
+        stop,
+        lambda _reader: SqliteStore(
+            settings.data_dir / "store.sqlite",
+            raw_days=days.raw_days,
+            five_minute_days=days.five_minute_days,
+            hourly_days=days.hourly_days,
+        ),
+    )
+
+
+def _quality(settings: Settings, _environ: Mapping[str, str], stop: threading.Event) -> None:
+    from sensorhub.log.appender import LogClient
+    from sensorhub.quality.follower import RulesFollower
+
+    client = LogClient(settings.data_dir / "run" / "log.sock")
+    try:
+        _follow(
+            "quality",
+            settings,
+            stop,
+            lambda reader: RulesFollower(reader, client, snapshot=settings.data_dir / "quality.state"),
+        )
+    finally:
+        client.close()
+
+
+def _chain(settings: Settings, _environ: Mapping[str, str], stop: threading.Event) -> None:
+    from sensorhub.chain.contract import GatewayLogContract, connect
+    from sensorhub.chain.key import load_or_create
+    from sensorhub.chain.poster import Poster
+
+    chain = settings.chain
+    if not chain.contract:
+        raise SensorhubError(
+            "chain.rpc_url is set but chain.contract is not: deploy it with `sensorhub chain deploy`"
+        )
+    key = load_or_create(chain_key_path(settings))
+    reader = wait_for_log(settings, stop)
+    if reader is None:
+        return
+    contract = GatewayLogContract(connect(chain.rpc_url), bytes.fromhex(chain.contract.removeprefix("0x")))
+    poster = Poster(
+        reader,
+        contract,
+        key,
+        settings.data_dir / "chain.sqlite",
+        interval_s=chain.interval_s,
+        confirmations=chain.confirmations,
+        max_fee_gwei=chain.max_fee_gwei,
+    )
+    try:
+        poster.run(stop, StatusFile(settings.data_dir, "chain"))
+    finally:
+        poster.close()
+        reader.close()
+
+
+def prove(data_dir: Path, index: int) -> bytes:
+    """The proof document of one log entry, in its canonical form.
+
+    Raises:
+        SensorhubError: there is no such entry, or nothing signed covers it yet.
+    """
+    from sensorhub.dataset.heads import identity, read_heads
+    from sensorhub.dataset.prove import prove as prove_entry
+    from sensorhub.log.reader import LogReader
+    from sensorhub.verify.proof import format_proof
+
+    with contextlib.closing(LogReader(data_dir / "log")) as log:
+        heads = read_heads(data_dir / "chain.sqlite", identity(log))
+        return format_proof(prove_entry(log, index, heads=heads))
+
+
+def _web(settings: Settings, _environ: Mapping[str, str], stop: threading.Event) -> None:
+    from sensorhub.web.app import Gateway, make_app, serve
+
+    status = StatusFile(settings.data_dir, "web")
+    gateway = Gateway(settings.data_dir, chain_configured=bool(settings.chain.rpc_url))
+    app = make_app(gateway, lambda index: prove(settings.data_dir, index))
+
+    async def main() -> None:
+        done = asyncio.Event()
+        url = ""
+
+        def ready(port: int) -> None:
+            nonlocal url
+            url = f"http://{settings.web.host}:{port}/"
+            status.write({"url": url})
+            logger.info("page and API at %s", url)
+
+        serving = asyncio.create_task(serve(app, settings.web.host, settings.web.port, done, ready))
+        written = time.monotonic()
+        while not stop.is_set() and not serving.done():
+            await asyncio.sleep(POLL_S)
+            if url and time.monotonic() - written > 1:
+                written = time.monotonic()
+                status.write({"url": url})
+        done.set()
+        await serving
+
+    asyncio.run(main())
+
+
+def commands(settings: Settings, config: Path | None) -> dict[str, list[str]]:
+    """The argument list of each process that the supervisor keeps running."""
+    base = [sys.executable, "-m", "sensorhub"] + (["--config", os.fspath(config)] if config else [])
+    return {name: [*base, "run", name] for name in enabled(settings)}

@@ -1,0 +1,181 @@
+"""Nodes without hardware: the real firmware, each under its own MicroPython interpreter."""
+
+from __future__ import annotations
+
+import csv
+import ctypes
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+SIMULATOR: Final = ROOT / "firmware" / "sim" / "run.py"
+SAMPLE: Final = ROOT / "gateway" / "sensorhub" / "data" / "beijing-sample"
+HOUR_S: Final = 3600
+STOP_TIMEOUT_S: Final = 10.0
+
+# column of the sample -> channel and unit of the channel table
+COLUMNS: Final[Mapping[str, tuple[str, str]]] = {
+    "PM2.5": ("pm2_5", "ug/m3"),
+    "PM10": ("pm10", "ug/m3"),
+    "SO2": ("so2", "ug/m3"),
+    "NO2": ("no2", "ug/m3"),
+    "CO": ("co", "ug/m3"),
+    "O3": ("o3", "ug/m3"),
+    "TEMP": ("temperature", "Cel"),
+    "DEWP": ("dew_point", "Cel"),
+    "PRES": ("pressure", "hPa"),
+    "RAIN": ("rain", "mm"),
+    "wd": ("wind_direction", "deg"),
+    "WSPM": ("wind_speed", "m/s"),
+}
+COMPASS: Final = (
+    "N",
+    "NNE",
+    "NE",
+    "ENE",
+    "E",
+    "ESE",
+    "SE",
+    "SSE",
+    "S",
+    "SSW",
+    "SW",
+    "WSW",
+    "W",
+    "WNW",
+    "NW",
+    "NNW",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """One station of the sample.
+
+    Attributes:
+        name: node name, lower case.
+        latitude: degrees north.
+        longitude: degrees east.
+        rows: lines of a replay file, heading first.
+    """
+
+    name: str
+    latitude: float
+    longitude: float
+    rows: list[str]
+
+
+def stations() -> list[Station]:
+    """The twelve real stations of the shipped sample, as replay files (firmware/sensornode/sensors/replay.py)."""
+    heading = ",".join(["time", *(f"{channel} {unit}" for channel, unit in COLUMNS.values())])
+    with (SAMPLE / "locations.csv").open(newline="") as file:
+        found = {
+            row["station"]: Station(row["station"].lower(), float(row["lat"]), float(row["lon"]), [heading])
+            for row in csv.DictReader(file)
+        }
+    with (SAMPLE / "stations.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            values = [_direction(row["wd"]) if column == "wd" else row[column] for column in COLUMNS]
+            found[row["station"]].rows.append(",".join([row["timestamp"], *values]))
+    return list(found.values())
+
+
+def _direction(point: str) -> str:
+    return f"{COMPASS.index(point) * 22.5:g}" if point else ""
+
+
+def micropython() -> Path:
+    """The interpreter, fetched if need be.
+
+    Raises:
+        RuntimeError: it cannot be had; the text says why.
+    """
+    done = subprocess.run(
+        [ROOT / "tools" / "micropython", "--path"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip())
+    return Path(done.stdout.strip())
+
+
+@dataclass(slots=True)
+class Fleet:
+    """Simulated nodes, one directory and one process each.
+
+    Attributes:
+        root: directory that holds the nodes' directories; a node's flash and NVS survive in it.
+        speed: seconds of node time in a second.
+    """
+
+    root: Path
+    speed: float
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def add(self, node: str, config: Mapping[str, Any], replay: list[str]) -> None:
+        """Lays out a node's directory: node.json (mode 0600, it holds the password) and the recording."""
+        home = self.root / node
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "replay.csv").write_text("\n".join(replay) + "\n")
+        descriptor = os.open(home / "node.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({**config, "sim": {"speed": self.speed}}, file, indent=1)
+
+    def start(self, node: str, interpreter: Path) -> None:
+        """Powers a node up."""
+        home = self.root / node
+        with (home / "node.log").open("ab") as log:
+            self.processes[node] = subprocess.Popen(
+                [interpreter, SIMULATOR, home],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 the demo starts nodes from one thread
+            )
+
+    def ended(self) -> Iterator[tuple[str, int]]:
+        """Nodes whose process has ended by itself, with the exit code."""
+        for node, process in self.processes.items():
+            code = process.poll()
+            if code is not None:
+                yield node, code
+
+    def stop(self) -> None:
+        """Powers all nodes down, cleanly where they answer."""
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+_libc = ctypes.CDLL(None)
+
+
+def _end_with_parent() -> None:
+    _libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def node_config(
+    *, site: str, node: str, kind: str, claim: str, host: str, port: int, password: str
+) -> dict[str, Any]:
+    """node.json of a node that replays a recording with one row an hour."""
+    return {
+        "site": site,
+        "node": node,
+        "kind": kind,
+        "hardware": "replay",
+        "interval": HOUR_S,
+        "publish": HOUR_S,
+        "claim": claim,
+        "broker": {"host": host, "port": port, "user": node, "password": password},
+        "sensors": [{"driver": "replay", "file": "replay.csv"}],
+    }
