@@ -4,7 +4,6 @@ import asyncio
 import time
 
 import machine
-
 from sensornode.app import App
 from sensornode.config import Config
 

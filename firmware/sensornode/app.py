@@ -199,7 +199,9 @@ class App:
         wanted = source.row.get("channels")
         taken = [name for other in self.sources for name, _ in other.channels]
         source.channels = tuple(
-            pair for pair in source.sensor.channels if pair[0] not in taken and (not wanted or pair[0] in wanted)
+            pair
+            for pair in source.sensor.channels
+            if pair[0] not in taken and (not wanted or pair[0] in wanted)
         )
         return True
 

@@ -19,7 +19,7 @@ _JOIN_MS = 15_000
 
 def hardware():
     """What the board calls itself."""
-    return getattr(sys.implementation, "_machine", sys.platform)
+    return getattr(sys.implementation, "_machine", sys.platform)[:64]
 
 
 def random_bytes(count):

@@ -37,6 +37,12 @@ class _Table:
             self.fail(key, "from %d to %d" % (low, high))
         return value
 
+    def text(self, key, shortest, longest, default=None):
+        value = self.take(key, str, default)
+        if not shortest <= len(value) <= longest:
+            self.fail(key, "text of %d to %d characters" % (shortest, longest))
+        return value
+
     def name(self, key):
         value = self.take(key, str)
         if not 0 < len(value) <= 32 or value[0] == "-" or any(letter not in _NAME for letter in value):
@@ -62,8 +68,8 @@ class Config:
         top = _Table(file, "", data)
         self.site = top.name("site")
         self.node = top.name("node")
-        self.kind = top.take("kind", str)
-        self.hardware = top.take("hardware", str, "")
+        self.kind = top.text("kind", 1, 64)
+        self.hardware = top.text("hardware", 0, 64, "")
         self.interval = top.number("interval", 1, 86_400)
         self.publish = top.number("publish", 1, 86_400, self.interval)
         if self.publish % self.interval:
@@ -71,15 +77,18 @@ class Config:
         claim = top.optional("claim")
         try:
             self.claim = None if claim is None else unhexlify(claim)
+            if claim == "":
+                raise ValueError
         except (ValueError, TypeError):
             top.fail("claim", "hexadecimal digits")
         broker = top.table("broker")
-        self.broker_host = broker.take("host", str)
+        self.broker_host = broker.text("host", 1, 253)
         self.broker_port = broker.number("port", 1, 65_535, 1883)
         self.broker_user = broker.take("user", str, self.node)
         self.broker_password = broker.take("password", str, "")
         self.broker_keepalive = broker.number("keepalive", 5, 3600, 60)
         self.broker_retry = broker.number("retry", 1, 3600, 60)
+        self.broker_receipt = broker.number("receipt", 1, 600, 10)
         broker.end()
         self.wifi = []
         for index, row in enumerate(top.take("wifi", list, [])):

@@ -17,8 +17,7 @@ from .mqtt import Client, MqttError
 from .ticks import ticks_diff, ticks_ms
 
 WINDOW = 16
-RECEIPT_S = 12  # wait for a receipt of data
-ANNOUNCE_S = 10  # wait for the receipt that answers an announce; doubles up to a minute
+ASK_MOST_S = 60  # longest wait for the receipt that answers an announce
 STALLS = 3
 
 
@@ -40,6 +39,7 @@ class Link:
         self._announcement = announcement
         self._about = about
         self._retry = config.broker_retry
+        self._patience = config.broker_receipt
         self._topic = "sensorhub/v1/%s/%s/" % (config.site, config.node)
         self._message = memoryview(bytearray(cose.MAX_MESSAGE))
         self._wake = asyncio.Event()
@@ -133,22 +133,23 @@ class Link:
                     continue
             waited = ticks_diff(ticks_ms(), moved) / 1000
             if not sent:
-                await self._pause(RECEIPT_S)
-            elif waited < RECEIPT_S:
-                await self._pause(RECEIPT_S - waited)
+                await self._pause(self._patience)
+            elif waited < self._patience:
+                await self._pause(self._patience - waited)
             else:
                 await self._ask(announcement)
                 stalls += 1
                 sent.clear()
-                # A message the gateway refuses is never receipted by itself. After some tries the window moves on
-                # without it; a receipt for anything later frees it too.
+                # What the gateway does not receipt is sent again, oldest first: so it learns that there is nothing
+                # older to wait for. A window that stays unreceipted is passed over now and then, so that one
+                # message that is refused cannot hold up those behind it for ever.
                 if stalls % STALLS:
                     self._spool.rewind()
 
     async def _ask(self, announcement):
         """Announce the node until the gateway answers with a receipt."""
         self._answered = False
-        wait = ANNOUNCE_S
+        wait = self._patience
         while not self._answered:
             await self._client.publish(self._topic + "announce", announcement, 1)
             begun = ticks_ms()
@@ -157,7 +158,7 @@ class Link:
                 if left <= 0:
                     break
                 await self._pause(left)
-            wait = min(2 * wait, 60)
+            wait = min(2 * wait, max(self._patience, ASK_MOST_S))
 
     async def _pause(self, seconds):
         """Wait for news: a receipt, a new message, the end of the connection; or until time is up."""

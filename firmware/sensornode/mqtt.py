@@ -16,7 +16,14 @@ from .ticks import ticks_diff, ticks_ms
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 0x10, 0x20, 0x30, 0x40, 0x82, 0x90
 PINGREQ, PINGRESP, DISCONNECT = 0xC0, 0xD0, 0xE0
 
-_REFUSED = ("", "protocol version", "client identifier", "unavailable", "user name or password", "not authorised")
+_REFUSED = (
+    "",
+    "protocol version",
+    "client identifier",
+    "unavailable",
+    "user name or password",
+    "not authorised",
+)
 
 
 class MqttError(Exception):
@@ -85,7 +92,9 @@ class Client:
         except BaseException:
             await self.close()
             raise
-        self._tasks = tuple(asyncio.create_task(self._guard(work)) for work in (self._receive(), self._monitor()))
+        self._tasks = tuple(
+            asyncio.create_task(self._guard(work)) for work in (self._receive(), self._monitor())
+        )
 
     async def publish(self, topic, payload, qos=0, retain=False):
         """Send a publication (section 3.3). Its acknowledgement is awaited by the monitor, not here."""
@@ -155,7 +164,9 @@ class Client:
             raise MqttError("expected CONNACK, got 0x%02x" % first)
         code = self._rx[body + 1]
         if code:
-            raise MqttError("refused: " + (_REFUSED[code] if code < len(_REFUSED) else str(code)))  # section 3.2.2.3
+            raise MqttError(
+                "refused: " + (_REFUSED[code] if code < len(_REFUSED) else str(code))
+            )  # section 3.2.2.3
 
     def _next_id(self):
         self._id = self._id % 0xFFFF + 1  # never 0, section 2.3.1

@@ -21,7 +21,7 @@ MAX_MESSAGE = 4096
 SUFFIX = ".seg"
 
 
-class Damaged(Exception):
+class DamagedError(Exception):
     """Raised when a record is cut short or fails its CRC."""
 
 
@@ -126,7 +126,7 @@ class Spool:
                         if seq > self.freed:
                             self._cursor = (number, offset)
                             return length, boot, seq
-            except (Damaged, OSError):
+            except (DamagedError, OSError):
                 self.damaged += 1
                 self._sealed = self._sealed or segment is self._segments[-1]
                 segment.size = offset
@@ -174,7 +174,7 @@ class Spool:
                         self._walk(file, segment)
                     else:
                         segment.first = self._read(file, self._view)[2] or None
-            except Damaged:
+            except DamagedError:
                 self.damaged += 1
             if segment.first is None:
                 self._disk.remove(self._name(segment))
@@ -194,7 +194,7 @@ class Spool:
                 segment.first = segment.first or seq
                 segment.size += HEADER + length
                 self.last = (boot, seq, hashlib.sha256(self._view[:length]).digest())
-        except Damaged:
+        except DamagedError:
             self.clean = False
             self._sealed = True  # nothing may follow a torn record: readers stop there
             raise
@@ -206,12 +206,12 @@ class Spool:
         if not got:
             return 0, 0, 0
         if got < HEADER:
-            raise Damaged
+            raise DamagedError
         crc, length, boot, seq = struct.unpack(">IHII", head)
         if not 0 < length <= MAX_MESSAGE or file.readinto(into[:length]) != length:
-            raise Damaged
+            raise DamagedError
         if crc32(into[:length], crc32(memoryview(head)[4:])) != crc:
-            raise Damaged
+            raise DamagedError
         return length, boot, seq
 
     def _write(self, record):

@@ -13,9 +13,9 @@ class WLAN:
         self._active = False
 
     def active(self, on=None):
-        if on is None:
-            return self._active
-        self._active = on
+        if on is not None:
+            self._active = on
+        return self._active
 
     def connect(self, ssid, password=None):
         pass

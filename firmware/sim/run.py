@@ -75,7 +75,9 @@ async def simulate(directory):
     config = Config.load("node.json")
     speed = float((os.getenv("SIM_SPEED") or "") or options.get("speed", 3600))
     start = options.get("start")
-    world = World(first_time(config) if start is None else start, speed, "time", unset=options.get("unset", 0))
+    world = World(
+        first_time(config) if start is None else start, speed, "time", unset=options.get("unset", 0)
+    )
     signals = Signals()
     try:
         os.mkdir("flash")
