@@ -73,10 +73,20 @@ class Exported:
     manifest: Manifest
     sha256: bytes
 
-    def artefact(self, ms: int | None = None) -> bytes:
-        """The log entry that makes the dataset itself part of the log."""
-        now = time.time_ns() // 1_000_000 if ms is None else ms
-        return encode_entry(ArtefactEntry(now, ARTEFACT_KIND, self.sha256, self.manifest.about.title))
+    def enter(self, append: Callable[[Sequence[bytes]], int]) -> int:
+        """Makes the dataset itself part of the log: an artefact entry with the manifest's SHA-256.
+
+        Args:
+            append: takes entries and gives the index of the first once they are committed, as the log
+                room's `LogClient.append` does.
+
+        Returns:
+            The index of the entry.
+        """
+        now = time.time_ns() // 1_000_000
+        return append(
+            [encode_entry(ArtefactEntry(now, ARTEFACT_KIND, self.sha256, self.manifest.about.title))]
+        )
 
 
 @dataclass(slots=True)

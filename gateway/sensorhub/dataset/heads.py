@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from sensorhub.chain.digest import ChainCheckpoint, digest, recover
 from sensorhub.dataset.errors import DatasetError
@@ -60,55 +62,46 @@ def identity(log: LogSource) -> LogIdentity:
     return LogIdentity(entry, genesis, leaf_hash(entry))
 
 
-def read_heads(
-    path: Path | None, who: LogIdentity, *, chain_id: int | None = None, contract: bytes | None = None
-) -> list[SignedHead]:
-    """The heads that were posted and mined, ascending by size.
+def read_heads(path: Path | None, who: LogIdentity) -> list[SignedHead]:
+    """The heads of a log that were posted and mined, ascending by size.
+
+    Posts that the poster found on the chain after it lost its records have no note of their size and are left
+    out: nothing can be proven against those.
 
     Args:
         path: `chain.sqlite` of the gateway; None or a missing file gives no heads.
         who: the log.
-        chain_id, contract: where they were posted, for a log whose genesis entry does not say.
 
     Raises:
-        DatasetError: the file is no such database.
+        DatasetError: the file is no such database, or belongs to another log.
     """
-    chain_id = who.genesis.chain_id if who.genesis.contract is not None else chain_id
-    contract = who.genesis.contract if who.genesis.contract is not None else contract
-    if path is None or not path.exists() or contract is None or chain_id is None:
+    if path is None or not path.exists():
         return []
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
         try:
-            rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM post WHERE tx IS NOT NULL AND block IS NOT NULL ORDER BY size"  # noqa: S608
-            ).fetchall()
+            identity = connection.execute("SELECT chain_id, contract, log_id FROM identity").fetchone()
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM post ORDER BY size").fetchall()  # noqa: S608
         finally:
             connection.close()
     except sqlite3.Error as error:
         raise DatasetError(f"cannot read the posts in {path}: {error}") from error
-    return [_head(row, who, chain_id, contract) for row in rows]
+    if identity is None:
+        return []
+    chain_id, contract, log_id = identity
+    if log_id != who.log_id:
+        raise DatasetError(
+            f"{path} records the posts of log {log_id.hex()}, not of {who.log_id.hex()}: move it away"
+        )
+    return [_head(row, who, chain_id, contract) for row in rows if row[6] and row[7]]
 
 
-def _head(row: Sequence[object], who: LogIdentity, chain_id: int, contract: bytes) -> SignedHead:
+def _head(row: Sequence[Any], who: LogIdentity, chain_id: int, contract: bytes) -> SignedHead:
     seq, size, root, prev, start, end, signature, note, tx, block = row
-    root, prev, signature, tx = (_blob(value) for value in (root, prev, signature, tx))
-    numbers = [int(value) for value in (seq, size, start, end, block) if isinstance(value, int)]
-    seq, size, start, end, block = numbers
     checkpoint = ChainCheckpoint(who.log_id, seq, size, root, prev, start, end)
     gateway = recover(digest(checkpoint, chain_id, contract), signature)
     signed = SignedCheckpoint(seq, size, root, prev, start, end, gateway, signature)
-    text = note.encode() if isinstance(note, str) else _blob(note)
-    return SignedHead(size, text, Anchor(chain_id, contract, signed, tx, block))
-
-
-def _blob(value: object) -> bytes:
-    """A hash or signature as stored: a blob, or hex text."""
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return bytes.fromhex(value.removeprefix("0x"))
-    raise DatasetError(f"a post holds {value!r} where bytes should be")
+    return SignedHead(size, note, Anchor(chain_id, contract, signed, tx, block))
 
 
 def newest_note(log: LogSource) -> SignedHead:

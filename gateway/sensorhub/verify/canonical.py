@@ -138,21 +138,26 @@ class Members:
         if not isinstance(value, dict):
             raise VerifyError(where, "not a JSON object")
         self._left = dict(value)
+        self._misplaced: str | None = None
         self.where = where
 
     def at(self, name: str) -> str:
         return f"{self.where}.{name}" if self.where else name
 
     def raw(self, name: str) -> Any:
-        try:
-            return self._left.pop(name)
-        except KeyError:
-            raise VerifyError(self.at(name), "the member is missing") from None
+        """A member as it is; members are asked for in the order of the format."""
+        if name not in self._left:
+            raise VerifyError(self.at(name), "the member is missing")
+        if next(iter(self._left)) != name and self._misplaced is None:
+            self._misplaced = name
+        return self._left.pop(name)
 
     def done(self) -> None:
-        """Refuses members that nobody asked for."""
+        """Refuses members that nobody asked for, or in another order."""
         for name in self._left:
             raise VerifyError(self.at(name), "not a member of this format")
+        if self._misplaced is not None:
+            raise VerifyError(self.at(self._misplaced), "not in its place: the order of the members is fixed")
 
     def optional(self, name: str, read: Callable[[Any, str], T]) -> T | None:
         """A member that may be null (but not missing)."""
