@@ -53,7 +53,7 @@ from sensorhub.wire import (
     topic,
 )
 
-RECEIPT_SECONDS: Final = 0.05
+RECEIPT_SECONDS: Final = 0.03
 """A node gets at most one receipt in this time; the newest says it all."""
 SNAPSHOT_SECONDS: Final = 60.0
 SNAPSHOT_ENTRIES: Final = 200_000

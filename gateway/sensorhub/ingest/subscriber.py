@@ -24,7 +24,7 @@ from sensorhub.ingest.packets import Control, Parser, ProtocolError, Publish
 RECEIVE_BYTES: Final = 262_144
 FEW: Final = 32
 """A read that held fewer messages than this waits once for more: at low rates wake-ups are the cost."""
-COALESCE_SECONDS: Final = 0.005
+COALESCE_SECONDS: Final = 0.01
 CONNECT_SECONDS: Final = 10.0
 FIRST_BACKOFF, LAST_BACKOFF = 0.1, 15.0
 MAX_UNACKNOWLEDGED: Final = 1_024
