@@ -117,14 +117,14 @@ class Fleet:
     speed: float
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def add(self, node: str, config: Mapping[str, Any], replay: list[str]) -> None:
+    def add(self, node: str, config: Mapping[str, Any], replay: list[str], **sim: Any) -> None:
         """Lays out a node's directory: node.json (mode 0600, it holds the password) and the recording."""
         home = self.root / node
         home.mkdir(parents=True, exist_ok=True)
         (home / "replay.csv").write_text("\n".join(replay) + "\n")
         descriptor = os.open(home / "node.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            json.dump({**config, "sim": {"speed": self.speed}}, file, indent=1)
+            json.dump({**config, "sim": {"speed": self.speed, **sim}}, file, indent=1)
 
     def start(self, node: str, interpreter: Path) -> None:
         """Powers a node up."""
