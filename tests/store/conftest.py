@@ -108,3 +108,8 @@ class Network:
 @pytest.fixture
 def network() -> Network:
     return Network()
+
+
+@pytest.fixture(scope="session")
+def make_network() -> type[Network]:
+    return Network
