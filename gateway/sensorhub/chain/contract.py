@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 import coincurve
 import requests
+from eth_abi.exceptions import DecodingError
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
@@ -242,13 +243,35 @@ class GatewayLogContract:
             found.append(Posted(checkpoint, bytes(event["transactionHash"]), event["blockNumber"]))
         return found
 
-    def history(self, log_id: bytes, *, seq: int | None = None, window: int = LOG_WINDOW) -> Iterator[Posted]:
-        """The checkpoints of a log, newest first, read in windows of blocks down to block 0."""
+    def history(
+        self, log_id: bytes, *, seq: int | None = None, depth: int | None = None, window: int = LOG_WINDOW
+    ) -> Iterator[Posted]:
+        """The checkpoints of a log, newest first, read in windows of blocks.
+
+        Args:
+            log_id: the log.
+            seq: only this one.
+            depth: how many blocks to go back at most; all when None.
+            window: blocks asked for at once.
+        """
         last = self.block_number()
-        while last >= 0:
-            first = max(0, last - window + 1)
+        lowest = 0 if depth is None else max(0, last - depth)
+        while last >= lowest:
+            first = max(lowest, last - window + 1)
             yield from reversed(self.posts(log_id, first, last, seq=seq))
             last = first - 1
+
+    def signature(self, posted: Posted) -> bytes | None:
+        """The 65-byte signature in the call data of a post; None when another contract made the call."""
+        with self._asking(f"asking for transaction 0x{posted.tx.hex()}"):
+            data = self.web3.eth.get_transaction(HexBytes(posted.tx))["input"]
+            try:
+                call, arguments = self._contract.decode_function_input(data)
+            except (Web3Exception, DecodingError, ValueError):
+                return None
+        if call.fn_name != "post" or bytes(arguments["head"]["logId"]) != posted.checkpoint.log_id:
+            return None
+        return digest.expand(bytes(arguments["r"]), bytes(arguments["vs"]))
 
     def receipt(self, tx: bytes) -> Receipt | None:
         """The receipt of a transaction; None while it is in no block."""

@@ -126,6 +126,7 @@ class DevChain:
             "eth_estimateGas": self._estimate,
             "eth_sendRawTransaction": self._send,
             "evm_mine": self._evm_mine,
+            "evm_setAutomine": self._automine,
             "evm_snapshot": lambda: self._blocks[-1]["number"],
             "evm_revert": self._revert,
         }
@@ -202,6 +203,9 @@ class DevChain:
     def _evm_mine(self, *_: Json) -> str:
         self.mine()
         return "0x0"
+
+    def _automine(self, each: bool) -> None:
+        self._mine_each = each
 
     def _revert(self, snapshot: str) -> bool:
         number = int(snapshot, 16)
