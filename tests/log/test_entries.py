@@ -6,6 +6,7 @@ import cbor2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sensorhub.errors import SensorhubError
 from sensorhub.log.entries import (
     MAX_ENTRY,
@@ -50,7 +51,8 @@ entries = st.one_of(
         st.sampled_from([b"", b"m" * 32]),
         text,
         st.lists(
-            st.tuples(whole, st.lists(st.tuples(st.integers(0, 255), whole), max_size=5).map(tuple)), max_size=5
+            st.tuples(whole, st.lists(st.tuples(st.integers(0, 255), whole), max_size=5).map(tuple)),
+            max_size=5,
         ).map(tuple),
     ),
     st.builds(ArtefactEntry, whole, text, st.binary(min_size=32, max_size=32), text),
@@ -158,4 +160,6 @@ def test_length_limit():
 
 
 def test_what_is_not_an_entry_has_no_kind():
-    assert [kind_of(data) for data in (b"", b"\x82", b"\xa1\x02\x00", b"\x83\x09\x00", b"\x83\x18\x02")] == [0] * 5
+    assert [kind_of(data) for data in (b"", b"\x82", b"\xa1\x02\x00", b"\x83\x09\x00", b"\x83\x18\x02")] == [
+        0
+    ] * 5

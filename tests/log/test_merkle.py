@@ -9,6 +9,7 @@ from functools import cache
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sensorhub.log import merkle
 from sensorhub.log.merkle import (
     EMPTY_ROOT,
@@ -167,7 +168,10 @@ def test_a_changed_consistency_proof_fails(data: st.DataObject):
     path = merkle.consistency_path(old, new, hash_of)
     roots = mth(0, old), mth(0, new)
     bit = data.draw(st.integers(0, 255))
-    bad = [(old, flipped(roots[0], bit), new, roots[1], path), (old, roots[0], new, flipped(roots[1], bit), path)]
+    bad = [
+        (old, flipped(roots[0], bit), new, roots[1], path),
+        (old, roots[0], new, flipped(roots[1], bit), path),
+    ]
     if path:
         at = data.draw(st.integers(0, len(path) - 1))
         bad.append((old, roots[0], new, roots[1], [*path[:at], flipped(path[at], bit), *path[at + 1 :]]))
@@ -190,7 +194,11 @@ def test_a_rewritten_log_is_not_consistent():
 def test_the_empty_tree_begins_every_tree():
     verify_consistency(0, EMPTY_ROOT, 0, EMPTY_ROOT, [])
     verify_consistency(0, EMPTY_ROOT, 5, mth(0, 5), [])
-    for bad in ((0, bytes(32), 5, mth(0, 5), []), (0, bytes(32), 0, bytes(32), []), (0, EMPTY_ROOT, 5, mth(0, 5), [bytes(32)])):
+    for bad in (
+        (0, bytes(32), 5, mth(0, 5), []),
+        (0, bytes(32), 0, bytes(32), []),
+        (0, EMPTY_ROOT, 5, mth(0, 5), [bytes(32)]),
+    ):
         with pytest.raises(ProofError):
             verify_consistency(*bad)
 

@@ -9,6 +9,7 @@ import stat
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sensorhub.log.merkle import EMPTY_ROOT
 from sensorhub.log.note import (
     Checkpoint,
@@ -23,7 +24,9 @@ from sensorhub.log.note import (
 # The key pair, message and signature in the documentation of Go's golang.org/x/mod/sumdb/note.
 GO_SIGNER = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"
 GO_VERIFIER = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
-GO_TEXT = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
+GO_TEXT = (
+    "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
+)
 GO_NOTE = (
     f"{GO_TEXT}\n\u2014 PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
 ).encode()
@@ -59,7 +62,13 @@ def test_damaged_key_files_do_not_show_the_key(tmp_path, signer):
     path = tmp_path / "note.key"
     signer.save(path)
     secret = path.read_text().strip().rsplit("+", 1)[1]
-    for text in ("", "PRIVATE+KEY+a", secret, f"PRIVATE+KEY+other+00000000+{secret}", "PRIVATE+KEY+a+00000000+!"):
+    for text in (
+        "",
+        "PRIVATE+KEY+a",
+        secret,
+        f"PRIVATE+KEY+other+00000000+{secret}",
+        "PRIVATE+KEY+a+00000000+!",
+    ):
         path.write_text(text)
         with pytest.raises(NoteError) as caught:
             NoteSigner.load(path)
@@ -173,7 +182,9 @@ def test_a_checkpoint_of_another_log(signer):
         open_checkpoint(note, signer.verifier, origin="site.gw/sensorhub")
 
 
-@pytest.mark.parametrize("text", ["a", "a+00000000+AAAA", GO_VERIFIER.replace("c74f20a3", "c74f20a4"), GO_VERIFIER[:-4]])
+@pytest.mark.parametrize(
+    "text", ["a", "a+00000000+AAAA", GO_VERIFIER.replace("c74f20a3", "c74f20a4"), GO_VERIFIER[:-4]]
+)
 def test_malformed_verifier_keys(text):
     with pytest.raises(NoteError):
         NoteVerifier.parse(text)

@@ -228,13 +228,19 @@ class SegmentView:
         self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         self._ends = array("Q", [0])
 
-    def entries(self, start: int, stop: int) -> list[bytes]:
-        """The entries [start, stop), all of them committed and in this segment.
+    def entries(self, start: int, stop: int, committed: int) -> list[bytes]:
+        """The entries [start, stop) of this segment.
+
+        Args:
+            start: index of the first.
+            stop: index behind the last, at most `committed`.
+            committed: size of the log, so that what is read anyway is remembered up to there.
 
         Raises:
             LogDamagedError: one of the records up to `stop` is damaged.
         """
-        self._index(stop)
+        if stop - self.first >= len(self._ends):
+            self._index(stop, min(committed, self.first + SEGMENT))
         low, high = start - self.first, stop - self.first
         ends = self._ends
         base = ends[low]
@@ -242,18 +248,17 @@ class SegmentView:
         marks = [end - base for end in ends[low : high + 1]]
         return [data[left + RECORD_HEAD : right] for left, right in pairwise(marks)]
 
-    def _index(self, stop: int) -> None:
-        missing = stop - self.first - (len(self._ends) - 1)
-        if missing <= 0:
-            return
-        for batch, _ in scan(self._descriptor, self.first + len(self._ends) - 1, self._ends[-1]):
-            at = self._ends[-1]
-            for entry in batch[:missing]:
+    def _index(self, stop: int, committed: int) -> None:
+        ends = self._ends
+        for batch, _ in scan(self._descriptor, self.first + len(ends) - 1, ends[-1]):
+            at = ends[-1]
+            for entry in batch[: committed - self.first - (len(ends) - 1)]:
                 at += RECORD_HEAD + len(entry)
-                self._ends.append(at)
-            missing -= len(batch)
-            if missing <= 0:
+                ends.append(at)
+            if len(ends) > committed - self.first:
                 return
+        if len(ends) > stop - self.first:
+            return
         raise LogDamagedError(
             f"{self.path} is damaged at byte {self._ends[-1]}: the record of entry "
             f"{self.first + len(self._ends) - 1} cannot be read; run the log's fsck"

@@ -224,7 +224,7 @@ class Log:
                     stop = min(at + _REPLAY, end)
                     if marked is not None and at < marked < stop:
                         stop = marked
-                    self._grow(view.entries(at, stop), at)
+                    self._grow(view.entries(at, stop, end), at)
                     at = stop
                     if at == marked:
                         root = self._frontier.root()
@@ -406,8 +406,24 @@ class Log:
             except LogError as error:
                 self._problem = str(error)
 
+    def settle(self, timeout: float | None = None) -> bool:
+        """Waits until full tiles are on disk and finished journal segments are dropped.
+
+        Nobody needs to: it is for tools that measure or copy a log.
+
+        Args:
+            timeout: seconds to wait at most; None waits as long as it takes.
+
+        Returns:
+            Whether it came to that in time.
+        """
+        return self._tiler is None or self._tiler.settle(timeout)
+
     def close(self) -> None:
-        """Commits nothing more: signs a last checkpoint, lets the tiler finish and gives the lock back."""
+        """Signs a last checkpoint of what is committed and gives the lock back; what waits is forgotten.
+
+        Tiles that are full are written; work on old journal segments is left to the next writer.
+        """
         if self._segment is None:
             return
         try:

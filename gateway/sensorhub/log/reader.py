@@ -283,7 +283,7 @@ class LogReader:
             if not self._is_tiled(stop):
                 view = self._view(start // SEGMENT * SEGMENT)
                 if view is not None:
-                    return view.entries(start, stop)
+                    return view.entries(start, stop, self.size())
             index = start // TILE_WIDTH
             bundle = self._bundles.fetch(index, lambda: read_bundle(self.path, index))
             return bundle[start - index * TILE_WIDTH : stop - index * TILE_WIDTH]
