@@ -152,9 +152,7 @@ def run(
     status = StatusFile(values.data_dir, "supervisor")
     supervisor = Supervisor(processes.commands(values, context.config), status.write)
     with processes.stop_on_signal() as stop:
-        import threading
-
-        threading.Thread(target=lambda: (stop.wait(), supervisor.stop()), daemon=True).start()
+        processes.call_when(stop, supervisor.stop)
         supervisor.run()
 
 
@@ -227,8 +225,11 @@ def log_show(index: Annotated[int, typer.Argument(help="Index of the entry.")]) 
     from sensorhub.wire import parse_pack, parse_signed
 
     entry = decode_entry(_reader().entry(index))
-    typer.echo(entry)
-    if isinstance(entry, MessageEntry):
+    if not isinstance(entry, MessageEntry):
+        typer.echo(entry)
+    else:
+        received = datetime.fromtimestamp(entry.received_ms / 1000, UTC).isoformat(timespec="milliseconds")
+        typer.echo(f"message of {len(entry.message)} bytes, received {received}")
         signed = parse_signed(entry.message)
         pack = parse_pack(signed.payload, tq=signed.tq)
         typer.echo(

@@ -73,6 +73,16 @@ def stop_on_signal() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def call_when(event: threading.Event, action: Callable[[], None]) -> None:
+    """Calls `action` once `event` is set, from a thread of its own."""
+
+    def wait() -> None:
+        event.wait()
+        action()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def origin(settings: Settings) -> str:
     """Origin line of the log's checkpoints."""
     return f"{settings.gateway.site}.{settings.gateway.name}/sensorhub"
@@ -135,7 +145,7 @@ def _ingest(settings: Settings, environ: Mapping[str, str], stop: threading.Even
         verify_threads=settings.ingest.verify_threads,
         status=StatusFile(settings.data_dir, "ingest"),
     )
-    threading.Thread(target=lambda: (stop.wait(), service.stop()), name="stop", daemon=True).start()
+    call_when(stop, service.stop)
     service.run()
 
 

@@ -22,6 +22,8 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 STEADY_S = 60.0  # a process that ran this long starts again without a pause
 STOP_TIMEOUT_S = 20.0
+POLL_S = 0.2
+STATUS_S = 1.0
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -48,16 +50,16 @@ class Supervisor:
 
     Args:
         commands: name and argument list of each process, in starting order.
-        on_change: called with the status mapping whenever a process started or ended.
+        on_status: called with the status mapping about once a second, and whenever a process started or ended.
     """
 
     def __init__(
         self,
         commands: Mapping[str, Sequence[str]],
-        on_change: Callable[[Mapping[str, object]], None] | None = None,
+        on_status: Callable[[Mapping[str, object]], None] | None = None,
     ) -> None:
         self._children = [_Child(name, argv) for name, argv in commands.items()]
-        self._on_change = on_change or (lambda _status: None)
+        self._on_status = on_status or (lambda _status: None)
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -79,10 +81,12 @@ class Supervisor:
     def run(self) -> None:
         """Runs until `stop`; returns after every child has ended."""
         try:
+            told = 0.0
             while not self._stop.is_set():
-                if self._tend():
-                    self._on_change(self.status())
-                self._stop.wait(0.2)
+                if self._tend() or time.monotonic() - told >= STATUS_S:
+                    told = time.monotonic()
+                    self._on_status(self.status())
+                self._stop.wait(POLL_S)
         finally:
             self._end()
 
@@ -126,7 +130,7 @@ class Supervisor:
                 child.process.kill()
                 child.process.wait()
             child.process = None
-        self._on_change(self.status())
+        self._on_status(self.status())
 
 
 def _cause(code: int) -> str:
