@@ -13,7 +13,7 @@ if _NAME not in sys.modules:
     _spec.loader.exec_module(sys.modules[_NAME])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def worlds():
     """The module that builds logs for tests."""
     return sys.modules[_NAME]

@@ -109,7 +109,7 @@ def check_enrolment(node: NodeEntry, site: str) -> str | None:
     """Why the evidence in an enrolment or rotation does not show the key; None when it does."""
     try:
         announce = decode_announce(node.evidence, site=site, node=node.node)
-    except WireError as error:
+    except (WireError, ValueError) as error:  # ValueError: the log holds a name that no node can have
         return f"the announce in the enrolment of {node.node}: {error}"
     if announce.public_key != node.public_key:
         return f"the announce in the enrolment of {node.node} is of another key"

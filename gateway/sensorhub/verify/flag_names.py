@@ -14,11 +14,11 @@ FLAG_NAMES: Final = (
     "dropout",
     "replay",
     "isolated",
-    "regional",
-    "time",
-    "sensor",
+    "regional event",
+    "time suspect",
+    "sensor fault",
 )
-"""Position is the bit: `isolated` means no neighbour to compare with, `regional` a real event to keep."""
+"""Position is the bit: `isolated` means no neighbour to compare with, `regional event` a real one, to keep."""
 
 FULL_SCORE: Final = 255
 """A verdict's score as an integer that means 1.0: trust. 0 means: do not use."""

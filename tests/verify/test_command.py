@@ -1,0 +1,158 @@
+"""The separate command: what it loads, what it says, how it ends."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sensorhub.verify.answers import EXIT_CODES
+from sensorhub.verify.proof import format_proof
+
+TOOL = Path(__file__).parents[2] / "tools" / "verify"
+ROOMS = {"errors", "channels", "wire", "log", "chain", "verify"}
+LOG_PARTS = {"merkle", "note", "entries"}
+CHAIN_PARTS = {"digest"}
+HEAVY = {"aiohttp", "amqtt", "eth", "eth_account", "msgspec", "numpy", "paho", "rich", "sqlite3", "typer", "web3"}
+DUMP = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+code = 0
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    code = end.code
+print("\\n".join(sys.modules), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def verify(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True, timeout=60, **options
+    )
+
+
+@pytest.fixture
+def proof(sample):
+    return sample.world.proof(sample.message, node=sample.enrolled_north, verdict=sample.verdict)
+
+
+@pytest.fixture
+def file(proof, tmp_path):
+    path = tmp_path / "reading.proof.json"
+    path.write_bytes(format_proof(proof))
+    return path
+
+
+def loaded(*arguments):
+    run = subprocess.run(
+        [sys.executable, "-c", DUMP, str(TOOL), *map(str, arguments)], capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 0, run.stderr[:2000] + run.stdout
+    return set(run.stderr.split())
+
+
+def assert_pure(modules, *, allowed=frozenset()):
+    ours = {tuple(name.split(".")) for name in modules if name.startswith("sensorhub.")}
+    assert {name[1] for name in ours} <= ROOMS
+    assert {name[2] for name in ours if name[1] == "log" and len(name) > 2} <= LOG_PARTS
+    assert {name[2] for name in ours if name[1] == "chain" and len(name) > 2} <= CHAIN_PARTS
+    assert {name.split(".")[0] for name in modules} & HEAVY <= allowed
+
+
+def test_the_command_loads_only_the_verifier_and_its_pure_parts(file):
+    modules = loaded("proof", file, "--offline")
+    assert "sensorhub.verify.check" in modules
+    assert_pure(modules)
+    assert "pyarrow" not in modules
+
+
+def test_the_report_is_for_people(file):
+    run = verify("proof", file, "--offline", "--details", env={"PYTHONIOENCODING": "utf-8"})
+    assert run.returncode == 0
+    assert "node alpha/north, boot 1, message 1" in run.stdout
+    assert "pm2_5            8.0 ug/m3" in run.stdout
+    assert " ✓ device-signed  yes      signed by node north" in run.stdout
+    assert " ? anchored       unknown  not checked: no chain was asked (give --rpc)" in run.stdout
+    assert "✓ enrolment-in-tree: the enrolment is entry 1 of 14" in run.stdout
+    assert "All that was asked for holds" in run.stdout
+    plain = verify("proof", file, "--offline", env={"PYTHONIOENCODING": "ascii"})
+    assert " + device-signed" in plain.stdout
+
+
+def test_the_report_is_for_machines_too(file, sample):
+    run = verify("proof", file, "--json")
+    report = json.loads(run.stdout)
+    assert run.returncode == report["exitCode"] == 9
+    assert report["answers"]["logged"]["state"] == "yes"
+    assert report["answers"]["anchored"] == {**report["answers"]["anchored"], "state": "unknown", "holds": False}
+    assert report["answers"]["flagged"]["holds"] is False
+    assert report["facts"]["logId"] == "0x" + sample.world.log_id.hex()
+    assert [check["name"] for check in report["answers"]["intact"]["checks"]] == ["digest"]
+
+
+def test_each_answer_has_its_exit_code(proof, tmp_path):
+    path = tmp_path / "p"
+
+    def code(changed, *arguments):
+        path.write_bytes(changed if isinstance(changed, bytes) else format_proof(changed))
+        return verify("proof", path, *arguments).returncode
+
+    assert code(proof, "--offline") == 0
+    assert code(proof) == 9
+    assert code(proof, "--require", "logged,device-signed") == 0
+    assert code(proof, "--require", "anchored") == 9
+    assert code(format_proof(proof) + b"\n") == EXIT_CODES["intact"] == 3
+    assert code(replace(proof, node=None), "--offline") == EXIT_CODES["device-signed"] == 4
+    assert code(replace(proof, note="x"), "--offline") == EXIT_CODES["logged"] == 5
+    assert code(replace(proof, anchor=None)) == EXIT_CODES["anchored"] == 6
+    assert code(replace(proof, verdict=None), "--offline") == EXIT_CODES["judged"] == 7
+    assert code(replace(proof, verdict=None), "--require", "logged") == 0
+
+
+def test_a_pinned_log_and_key_are_taken_from_the_command_line(file, sample, tmp_path):
+    key = sample.world.signer.verifier_key
+    (tmp_path / "key").write_text(key + "\n")
+    for given in (key, tmp_path / "key"):
+        assert verify("proof", file, "--offline", "--log-key", given).returncode == 0
+    assert verify("proof", file, "--offline", "--log-id", "0x" + sample.world.log_id.hex()).returncode == 0
+    other = verify("proof", file, "--offline", "--log-id", "0x" + "00" * 32)
+    assert other.returncode == 5
+    assert "not the one you named" in " ".join(other.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["proof", "nowhere"], "cannot read nowhere"),
+        (["dataset", "nowhere"], "nowhere/manifest.json: cannot be read"),
+        (["log", "nowhere"], "nowhere: no such directory"),
+        (["proof", "FILE", "--rpc", "ftp://x"], "begins with http"),
+        (["proof", "FILE", "--rpc", "http://x", "--offline"], "exclude each other"),
+        (["proof", "FILE", "--log-id", "12"], "64 hex digits"),
+        (["proof", "FILE", "--log-key", "nowhere"], "neither a key"),
+        (["proof", "FILE", "--log-key", "a+b+c"], "verifier key"),
+        (["proof", "FILE", "--require", "truth"], "answers here are intact, device-signed"),
+    ],
+)
+def test_a_wrong_command_says_what_is_wrong(arguments, problem, file):
+    run = verify(*[file if argument == "FILE" else argument for argument in arguments])
+    assert run.returncode == 2
+    assert problem in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_an_unreachable_server_is_named_without_its_secret(file):
+    run = verify("proof", file, "--rpc", "http://user:secret@127.0.0.1:9/key", "--require", "anchored")
+    assert run.returncode == 9
+    assert "127.0.0.1:9" in run.stdout
+    assert "secret" not in run.stdout + run.stderr
+
+
+def test_help_lists_every_exit_code():
+    text = " ".join(verify("--help").stdout.split())
+    for name, code in EXIT_CODES.items():
+        assert f"{code} {name}" in text
