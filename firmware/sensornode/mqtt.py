@@ -289,7 +289,7 @@ class Client:
     async def _monitor(self):
         limit = self._timeout * 1000
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(self._timeout / 10)
             now = ticks_ms()
             if self._begun is not None and ticks_diff(now, self._begun) > limit:
                 raise MqttError("broker stopped within a packet")

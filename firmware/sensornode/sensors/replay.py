@@ -37,7 +37,8 @@ class Sensor:
         unix = self._clock.unix_ms(self._clock.uptime_ms())
         row = self._row
         if unix is None:
-            self._advance()
+            if row:
+                self._advance()
         else:
             now = (unix + 500) // 1000
             row = None

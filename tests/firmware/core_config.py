@@ -1,0 +1,77 @@
+"""node.json: what is accepted, and what a wrong value says."""
+
+import json
+
+from sensornode.config import Config, ConfigError
+
+GOOD = {
+    "site": "lab",
+    "node": "roof-1",
+    "kind": "weather",
+    "interval": 60,
+    "broker": {"host": "10.0.0.1", "password": "pssst"},
+    "wifi": [{"ssid": "open"}, {"ssid": "home", "password": "pssst"}],
+    "sensors": [{"driver": "replay", "file": "x"}],
+}
+
+
+def config(**changes):
+    data = json.loads(json.dumps(GOOD))
+    data.update(changes)
+    return Config(data)
+
+
+def refusal(**changes):
+    try:
+        config(**changes)
+    except ConfigError as error:
+        text = str(error)
+        assert text.startswith("node.json: ") and "pssst" not in text, text
+        return text
+    raise AssertionError("accepted %r" % changes)
+
+
+def test_defaults():
+    good = config()
+    assert good.publish == 60 and good.broker_port == 1883 and good.broker_user == "roof-1"
+    assert good.broker_keepalive == 60 and good.claim is None and good.watchdog == 0
+    assert good.spool_bytes == 1 << 20 and good.spool_segments == 32
+    assert good.wifi == [("open", ""), ("home", "pssst")]
+    assert config(claim="00ff").claim == b"\x00\xff"
+
+
+def test_a_wrong_value_names_its_key_and_what_is_allowed():
+    assert "site must be" in refusal(site="Lab")
+    assert "node must be" in refusal(node="-x")
+    assert "node must be" in refusal(node="a" * 33)
+    assert "interval must be from 1 to 86400" in refusal(interval=0)
+    assert "interval must be a whole number" in refusal(interval="60")
+    assert "interval must be a whole number" in refusal(interval=True)
+    assert "publish must be a multiple of interval" in refusal(publish=90)
+    assert "claim must be hexadecimal digits" in refusal(claim="xyz")
+    assert "claim must be hexadecimal digits" in refusal(claim="")
+    assert "broker.port must be from 1 to 65535" in refusal(broker={"host": "h", "port": 0})
+    assert "broker.host must be text" in refusal(broker={})
+    assert "broker must be an object" in refusal(broker=None)
+    assert "wifi[1].ssid must be text" in refusal(wifi=[{"ssid": "a"}, {"password": "pssst"}])
+    assert "sensors[0] must be an object" in refusal(sensors=[3])
+    assert "spool.segments must be" in refusal(spool={"bytes": 16384, "segments": 4})
+    assert "kind must be text" in refusal(kind="")
+
+
+def test_an_unknown_key_is_refused():
+    assert "intervall must be left out" in refusal(intervall=5)
+    assert "broker.pasword must be left out" in refusal(broker={"host": "h", "pasword": "pssst"})
+
+
+def test_a_file_that_is_missing_or_no_json_is_named():
+    for text in (None, "{"):
+        if text:
+            with open("broken.json", "w") as file:
+                file.write(text)
+        try:
+            Config.load("broken.json")
+        except ConfigError as error:
+            assert str(error).startswith("broken.json: ")
+        else:
+            raise AssertionError("loaded")

@@ -1,0 +1,278 @@
+"""The spool: order, receipts, a full ring, and power cut at every byte."""
+
+import io
+import os
+
+from sensornode.spool import HEADER, MAX_MESSAGE, Spool
+
+SIZE = 2 * 8192
+
+
+class Flash:
+    """Files in memory. What changes them is written down, so that a test can stop at every byte of it."""
+
+    def __init__(self, files=()):
+        self.files = dict(files)
+        self.full = False
+        self.changes = []  # (path, bytes appended or None for removed, what was promised before)
+        self.promised = None
+
+    def open(self, path, mode):
+        if mode == "rb":
+            if path not in self.files:
+                raise OSError(2)
+            return io.BytesIO(self.files[path])
+        if path not in self.files:
+            self.append(path, b"")
+        return Writer(self, path)
+
+    def append(self, path, data):
+        self.files[path] = self.files.get(path, b"") + bytes(data)
+        self.changes.append((path, bytes(data), self.promised))
+
+    def listdir(self, path):
+        return [name[len(path) + 1 :] for name in self.files]
+
+    def remove(self, path):
+        if path not in self.files:
+            raise OSError(2)
+        del self.files[path]
+        self.changes.append((path, None, self.promised))
+
+    def mkdir(self, path):
+        pass
+
+
+class Writer:
+    def __init__(self, flash, path):
+        self.flash = flash
+        self.path = path
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def write(self, data):
+        if self.flash.full:
+            self.flash.append(self.path, data[:3])
+            raise OSError(28)
+        self.flash.append(self.path, data)
+        return len(data)
+
+
+def message(seq, length=100):
+    return bytes((seq * 7 + n) & 0xFF for n in range(length))
+
+
+def read_all(spool):
+    buffer = bytearray(MAX_MESSAGE)
+    found = []
+    while True:
+        record = spool.next(buffer)
+        if record is None:
+            return found
+        length, boot, seq = record
+        assert bytes(buffer[:length]) == message(seq, length)
+        found.append(seq)
+
+
+def fill(spool, first, last, length=100):
+    for seq in range(first, last + 1):
+        spool.append(1, seq, message(seq, length))
+
+
+def test_messages_come_back_in_order_after_a_restart_too():
+    os.mkdir("order")
+    spool = Spool("order/spool", SIZE, 2)
+    assert spool.last is None and spool.empty and read_all(spool) == []
+    fill(spool, 1, 20)
+    assert read_all(spool) == list(range(1, 21))
+    assert read_all(spool) == []
+    spool.rewind()
+    assert read_all(spool) == list(range(1, 21))
+    again = Spool("order/spool", SIZE, 2)
+    assert again.clean and again.last == spool.last and again.last[:2] == (1, 20)
+    assert read_all(again) == list(range(1, 21))
+    fill(again, 21, 22)
+    assert read_all(again) == [21, 22]
+
+
+def test_a_receipt_frees_everything_up_to_it():
+    flash = Flash()
+    spool = Spool("s", 4 * 8192, 4, disk=flash)
+    fill(spool, 1, 6, 4000)  # two a file
+    spool.free(3)
+    assert len(flash.files) == 2
+    assert read_all(spool) == [4, 5, 6]
+    spool.free(2)  # an old receipt changes nothing
+    spool.free(7)  # nor one for a message that never was
+    spool.rewind()
+    assert read_all(spool) == [4, 5, 6] and not spool.empty
+    spool.free(6)
+    spool.rewind()
+    assert read_all(spool) == [] and spool.empty
+    again = Spool("s", 4 * 8192, 4, disk=flash)
+    assert again.last[1] == 6  # kept to go on counting from
+    fill(again, 7, 8, 4000)
+    again.free(6)
+    assert read_all(again) == [7, 8]
+
+
+def test_reading_goes_on_where_it_was_when_older_files_go():
+    spool = Spool("s", 4 * 8192, 4, disk=Flash())
+    fill(spool, 1, 5, 4000)
+    buffer = bytearray(MAX_MESSAGE)
+    assert [spool.next(buffer)[2] for _ in range(3)] == [1, 2, 3]
+    spool.free(2)
+    assert read_all(spool) == [4, 5]
+
+
+def test_a_full_ring_gives_up_the_oldest_and_counts_what_no_receipt_covers():
+    flash = Flash()
+    told = []
+    spool = Spool("s", 4 * 8192, 4, told.append, disk=flash)
+    fill(spool, 1, 8, 4000)
+    spool.free(1)
+    fill(spool, 9, 9, 4000)
+    assert spool.dropped == 1 and told == [1]
+    assert sum(len(data) for data in flash.files.values()) <= 4 * 8192
+    assert read_all(spool) == list(range(3, 10))
+    fill(spool, 10, 20, 4000)
+    spool.rewind()
+    found = read_all(spool)
+    assert found == list(range(found[0], 21))
+    assert spool.dropped == sum(told) == found[0] - 2
+    again = Spool("s", 4 * 8192, 4, disk=flash)
+    assert read_all(again) == found
+
+
+def test_the_largest_message_fits_and_a_larger_one_is_refused():
+    spool = Spool("s", SIZE, 2, disk=Flash())
+    spool.append(1, 1, message(1, MAX_MESSAGE))
+    assert read_all(spool) == [1]
+    try:
+        spool.append(1, 2, bytes(MAX_MESSAGE + 1))
+    except ValueError:
+        return
+    raise AssertionError("took it")
+
+
+def test_power_cut_at_every_byte_loses_at_most_the_message_being_written():
+    flash = Flash()
+    spool = Spool("s", SIZE, 2, disk=flash)
+    lengths = (40, 3000, 40, 40)
+    for seq in range(1, 25):
+        flash.promised = (seq - 1, spool.freed)
+        spool.append(1, seq, message(seq, lengths[seq % 4]))
+        if seq in (2, 3, 20):
+            flash.promised = (seq, seq - 1)
+            spool.free(seq - 1)
+    assert spool.dropped
+    cuts = 0
+    files = {}
+    for path, data, (returned, freed) in flash.changes:
+        before = files.get(path, b"")
+        if data is None:
+            del files[path]
+            check(files, returned, freed, True)
+            continue
+        for cut in range(len(data) + 1):
+            files[path] = before + data[:cut]
+            check(files, returned, freed, cut % 64 in (0, 1, 13, 14, 15) or cut == len(data))
+            cuts += 1
+    assert cuts > 18000
+
+
+def check(files, returned, freed, thorough):
+    """Mount what the power cut left: every message whose append returned is there, and at most the next one."""
+    flash = Flash(files)
+    spool = Spool("s", SIZE, 2, disk=flash)
+    last = spool.last[1] if spool.last else 0
+    assert returned <= last <= returned + 1
+    if not thorough:
+        return
+    found = read_all(spool)
+    if found:
+        assert found == list(range(found[0], last + 1))
+        assert found[0] <= max(freed + 1, returned - 2)  # a full ring keeps its newer file
+    # whatever the damage, the next message is kept, and read behind the others
+    spool.append(2, last + 1, message(last + 1))
+    spool.rewind()
+    assert read_all(spool)[-1] == last + 1
+    again = Spool("s", SIZE, 2, disk=flash)
+    assert again.clean and again.last[:2] == (2, last + 1)
+
+
+def test_a_torn_record_is_dropped_and_the_earlier_ones_kept():
+    flash = Flash()
+    fill(Spool("s", SIZE, 2, disk=flash), 1, 5)
+    name, whole = list(flash.files.items())[0]
+    record = HEADER + 100
+    for cut in range(len(whole) - record + 1, len(whole)):
+        flash.files = {name: whole[:cut]}
+        spool = Spool("s", SIZE, 2, disk=flash)
+        assert not spool.clean and spool.last[1] == 4
+        assert read_all(spool) == [1, 2, 3, 4]
+
+
+def test_a_flipped_byte_anywhere_is_noticed():
+    flash = Flash()
+    fill(Spool("s", SIZE, 2, disk=flash), 1, 3)
+    name, whole = list(flash.files.items())[0]
+    record = HEADER + 100
+    for at in range(0, len(whole), 5):
+        broken = bytearray(whole)
+        broken[at] ^= 0x10
+        flash.files = {name: bytes(broken)}
+        spool = Spool("s", SIZE, 2, disk=flash)
+        assert not spool.clean and spool.damaged
+        assert read_all(spool) == list(range(1, at // record + 1))
+        spool.append(1, 9, message(9))
+        assert read_all(spool) == [9]
+
+
+def test_damage_in_an_older_file_costs_that_file_only():
+    flash = Flash()
+    fill(Spool("s", 4 * 8192, 4, disk=flash), 1, 6, 4000)
+    name = sorted(flash.files)[1]
+    broken = bytearray(flash.files[name])
+    broken[HEADER + 4000 + HEADER + 7] ^= 1  # the second record of the second file
+    flash.files[name] = bytes(broken)
+    spool = Spool("s", 4 * 8192, 4, disk=flash)
+    assert spool.clean
+    assert read_all(spool) == [1, 2, 3, 5, 6]
+    assert spool.damaged == 1
+    assert read_all(spool) == [] and spool.damaged == 1
+
+
+def test_flash_that_is_fuller_than_promised_costs_the_oldest_file():
+    flash = Flash()
+    spool = Spool("s", 4 * 8192, 4, disk=flash)
+    fill(spool, 1, 4, 4000)
+    spool.append(1, 5, message(5, 4000))
+    flash.full = True
+    try:
+        spool.append(1, 6, message(6))
+    except OSError:
+        pass
+    else:
+        raise AssertionError("took it")
+    flash.full = False
+    spool.append(1, 7, message(7))
+    spool.rewind()
+    found = read_all(spool)
+    assert found[-2:] == [5, 7] and spool.dropped
+    again = Spool("s", 4 * 8192, 4, disk=flash)
+    assert read_all(again) == found
+
+
+def test_clear_removes_every_file():
+    flash = Flash()
+    spool = Spool("s", SIZE, 2, disk=flash)
+    fill(spool, 1, 3, 4000)
+    spool.clear()
+    assert not flash.files and spool.last is None and read_all(spool) == []
+    fill(spool, 1, 1)
+    assert read_all(spool) == [1]
