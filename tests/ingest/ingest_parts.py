@@ -46,8 +46,9 @@ def eventually(condition: Callable[[], Any], *, seconds: float = 20.0) -> Any:
 class Node:
     """A node: key, sequence, chain of hashes, and everything it sent and was receipted."""
 
-    def __init__(self, name: str, number: int = 1) -> None:
+    def __init__(self, name: str, number: int = 1, site: str = SITE) -> None:
         self.name = name
+        self.site = site
         self.key = PrivateKey(bytes([number]) * 32)
         self.public_key = self.key.public_key.format(compressed=False)[1:]
         self.kid = wire.kid(self.public_key)
@@ -63,7 +64,7 @@ class Node:
         self.seq = self.seq + 1 if seq is None else seq
         raw = wire.encode_message(
             self.key,
-            site=SITE,
+            site=self.site,
             node=self.name,
             boot=self.boot,
             seq=self.seq,
@@ -80,7 +81,7 @@ class Node:
     def announcement(self, claim: bytes | None = None) -> bytes:
         return wire.encode_announce(
             self.key,
-            site=SITE,
+            site=self.site,
             node=self.name,
             boot=self.boot,
             tq=0,
@@ -102,7 +103,7 @@ class Node:
         self.client.username_pw_set(user, password)
         subscribed = threading.Event()
         self.client.on_connect = lambda client, *_: client.subscribe(
-            wire.topic(SITE, self.name, "receipt"), qos=1
+            wire.topic(self.site, self.name, "receipt"), qos=1
         )
         self.client.on_subscribe = lambda *_: subscribed.set()
         self.client.on_message = lambda _c, _u, m: self.receipts.append(wire.decode_receipt(m.payload))
@@ -116,7 +117,7 @@ class Node:
 
     def publish(self, leaf: str, payload: bytes, *, topic: str | None = None) -> mqtt.MQTTMessageInfo:
         assert self.client is not None
-        return self.client.publish(topic or wire.topic(SITE, self.name, leaf), payload, qos=1)
+        return self.client.publish(topic or wire.topic(self.site, self.name, leaf), payload, qos=1)
 
     def announce(self, claim: bytes | None = None) -> None:
         self.publish("announce", self.announcement(claim)).wait_for_publish(10)
@@ -136,8 +137,9 @@ class Node:
 class Gateway:
     """An ingest in a thread, on a broker that outlives it."""
 
-    def __init__(self, data_dir: Path, broker: EmbeddedBroker) -> None:
+    def __init__(self, data_dir: Path, broker: EmbeddedBroker, site: str = SITE) -> None:
         self.data_dir = data_dir
+        self.site = site
         self.broker = broker
         self.claims = Claims(data_dir / "claims.json")
         self.ingest: Ingest | None = None
@@ -151,9 +153,9 @@ class Gateway:
     def start(self, **options: Any) -> Ingest:
         ingest = self.ingest = Ingest(
             data_dir=self.data_dir,
-            site=SITE,
+            site=self.site,
             gateway=GATEWAY,
-            signer=signer(),
+            signer=signer(self.site),
             endpoint=self.endpoint(),
             status=StatusFile(self.data_dir, "ingest"),
             **options,
@@ -199,7 +201,6 @@ class Process:
 
     def __init__(self, gateway: Gateway, **options: Any) -> None:
         broker = gateway.broker
-        self.started = time.time_ns() // 1_000_000
         self.gateway = gateway
         settings = {
             "data_dir": str(gateway.data_dir),
@@ -237,8 +238,8 @@ class Process:
         assert self.popen.wait(30) == 0
 
 
-def signer() -> NoteSigner:
-    return NoteSigner(f"{SITE}.{GATEWAY}/sensorhub", bytes(range(32)))
+def signer(site: str = SITE) -> NoteSigner:
+    return NoteSigner(f"{site}.{GATEWAY}/sensorhub", bytes(range(32)))
 
 
 def forget_session(broker: EmbeddedBroker) -> None:

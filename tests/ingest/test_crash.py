@@ -1,0 +1,206 @@
+"""Killed, cut off or out of disk at any moment: no receipted message is lost, none is logged twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ingest_parts import Gateway, Node, Process, eventually, forget_session, signer
+
+from sensorhub.ingest.broker import EmbeddedBroker
+from sensorhub.log.entries import NodeEntry, encode_entry
+from sensorhub.log.fsck import fsck
+from sensorhub.log.log import Log
+
+KILLS = 8
+
+
+class Publisher:
+    """A node that keeps sending and, like the firmware, sends again what was not receipted."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            for _ in range(20):
+                self.node.send()
+            self._stop.wait(0.02)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def send_rest(self) -> None:
+        """Sends the unreceipted messages once more, oldest first."""
+        done = max((seq for _, seq in self.node.receipts), default=0)
+        for seq, raw in self.node.sent.items():
+            if seq > done:
+                self.node.send(raw)
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_sigkill_at_random_moments(gateway: Gateway, node: Node, seed: int) -> None:
+    dice = random.Random(seed)
+    process = Process(gateway)
+    process.wait_connected()
+    node.announce(gateway.claims.add(node.name))
+    eventually(lambda: node.receipts)
+    publisher = Publisher(node)
+    for _ in range(KILLS):
+        time.sleep(dice.uniform(0.0, 0.35))
+        process.kill()
+        process = Process(gateway)
+        if dice.random() < 0.7:
+            process.wait_connected()
+    publisher.stop()
+    process.wait_connected()
+    last = node.seq
+    eventually(lambda: node.receipts[-1][1] == last or publisher.send_rest())
+    receipted = max(seq for _, seq in node.receipts)
+    process.end()
+    messages = gateway.messages()
+    assert receipted == last
+    assert len(messages) == len(set(messages))
+    assert set(messages) == set(node.sent.values())
+    assert fsck(gateway.data_dir / "log").ok
+
+
+def test_a_snapshot_makes_no_difference(gateway: Gateway, enrolled: Node) -> None:
+    for seq in (1, 2, 3, 5, 6, 9):
+        enrolled.send(enrolled.message(seq=seq))
+    enrolled.send(enrolled.message(30.0, seq=5))
+    eventually(lambda: gateway.fields()["messages"] == 7)
+    gateway.stop()
+    state = gateway.data_dir / "ingest.state"
+    seen = []
+    for spoil in (
+        None,
+        lambda: state.unlink(),
+        lambda: state.write_bytes(state.read_bytes()[:-9] + bytes(9)),
+    ):
+        if spoil is not None:
+            spoil()
+        gateway.start()
+        fields = gateway.fields()
+        seen.append(
+            (
+                fields["nodes"]["roof"]["seq"],
+                fields["gaps"],
+                fields["clones"],
+                fields["nodes"]["roof"]["missing"],
+            )
+        )
+        gateway.stop()
+    assert seen == [(9, 2, 1, 3)] * 3
+
+
+def test_a_clone_entry_that_a_crash_cut_off_is_made_up_for(gateway: Gateway, enrolled: Node) -> None:
+    enrolled.send(enrolled.message(20.0))
+    enrolled.send(enrolled.message(30.0, seq=1))
+    eventually(lambda: gateway.fields()["clones"] == 1)
+    gateway.stop()
+    # the log as it would be had the power failed between the two records
+    (gateway.data_dir / "ingest.state").unlink()
+    entries = gateway.entries()
+    shutil.rmtree(gateway.data_dir / "log")
+
+    log = Log.open(gateway.data_dir / "log", origin="lab.gw1/sensorhub", signer=signer())
+    log.append_many([encode_entry(entry) for entry in entries[:-1]])
+    log.commit()
+    log.close()
+    gateway.start()
+    assert gateway.fields()["clones"] == 1
+    lost = entries[-1]
+    assert isinstance(lost, NodeEntry)
+    assert [entry.evidence for entry in gateway.node_entries("clone")] == [lost.evidence]
+
+
+def test_the_broker_may_restart(tmp_path: Path, own_broker: EmbeddedBroker) -> None:
+    gateway = Gateway(tmp_path / "data", own_broker)
+    gateway.data_dir.mkdir()
+    node = Node("roof")
+    gateway.start()
+    try:
+        node.connect(own_broker)
+        node.announce(gateway.claims.add(node.name))
+        eventually(lambda: node.receipts)
+        for _ in range(50):
+            node.send()
+        assert own_broker.pid is not None
+        os.kill(own_broker.pid, 9)
+        for _ in range(50):
+            node.send()
+        eventually(lambda: own_broker.restarts == 1)
+        publisher = Publisher(node)
+        publisher.stop()
+        last = node.seq
+
+        def caught_up() -> bool:
+            if node.receipts[-1][1] == last:
+                return True
+            time.sleep(0.5)
+            publisher.send_rest()
+            return False
+
+        eventually(caught_up, seconds=40)
+        assert gateway.messages() == list(node.sent.values())
+    finally:
+        node.disconnect()
+        gateway.stop()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 12 MB, where the machine lets us mount one."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(path)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_a_full_disk_is_said_and_waited_out(
+    small_disk: Path, shared_broker: EmbeddedBroker, node: Node
+) -> None:
+    forget_session(shared_broker)
+    gateway = Gateway(small_disk / "data", shared_broker)
+    gateway.data_dir.mkdir()
+    gateway.start()
+    try:
+        node.announce(gateway.claims.add(node.name))
+        eventually(lambda: node.receipts)
+        node.send()
+        eventually(lambda: node.receipts[-1] == (1, 1))
+        ballast = small_disk / "ballast"
+        with ballast.open("wb") as file, pytest.raises(OSError, match="No space"):
+            while True:
+                file.write(bytes(65_536))
+                file.flush()
+        for _ in range(3_000):
+            node.send()
+        assert gateway.ingest is not None
+        ingest = gateway.ingest
+        eventually(lambda: any("wait unacknowledged" in w for w in ingest.warnings()))
+        stuck = node.receipts[-1]
+        assert stuck[1] < 3_001
+        ballast.unlink()
+        eventually(lambda: node.receipts[-1] == (1, 3_001))
+        assert not any("wait unacknowledged" in w for w in ingest.warnings())
+        assert gateway.messages() == list(node.sent.values())
+    finally:
+        gateway.stop()
