@@ -352,7 +352,8 @@ class Demo:
             good &= done.returncode == 0
             mark = "[green]✓[/]" if done.returncode == 0 else f"[red]✗ exit code {done.returncode}[/]"
             self.console.print(f"\n{mark} [bold]{title}[/] [dim]{time.monotonic() - began:.1f} s[/]")
-            self.console.print(Text((done.stdout + done.stderr).strip()), soft_wrap=True)
+            said = done.stdout + (done.stderr if done.returncode else "")
+            self.console.print(Text(said.strip()), soft_wrap=True)
             if done.returncode:
                 break
         self.console.rule("all answers hold" if good else "NOT verified")
