@@ -126,6 +126,15 @@ def not_cose() -> Iterator[Vector]:
     yield "payload null (detached)", reason, signed(good, envelope="d284{protected}a0f6{signature}")
     yield "payload is text", reason, signed(good, envelope="d284{protected}a06161{signature}")
     yield "payload in chunks", reason, signed(good, envelope="d284{protected}a05f{payload}ff{signature}")
+    plain = cbor.encode(header())
+    long_form = f"d284{{protected}}a059{len(good):04x}{good.hex()}{{signature}}"
+    yield "payload length in three bytes", reason, signed(good, envelope=long_form)
+    long_form = f"d28459{len(plain):04x}{plain.hex()}a0{{payload}}{{signature}}"
+    yield "header length in three bytes", reason, signed(good, envelope=long_form)
+    short = signed(b"\x80", envelope="d284{protected}a0580180{signature}")
+    yield "length of a short payload in two bytes", reason, short
+    raw = signed(good)
+    yield "signature length in three bytes", reason, raw[:-66] + b"\x59\x00\x40" + raw[-64:]
     yield (
         "unprotected header not empty",
         reason,

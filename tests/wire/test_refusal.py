@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,21 @@ def test_single_floats_are_accepted_in_their_shortest_form_only(bits: int, as_ti
     slow = outcome(parse_pack_by_rules, payload, tq=0)
     assert fast is None or same(fast, slow)
     assert same(outcome(parse_pack, payload, tq=0), slow)
+
+
+def test_a_float_that_a_shorter_one_holds_is_refused() -> None:
+    """Both as a value and as a time, for a spread of the floats that binary16 or binary32 hold exactly."""
+    for bits in range(1, 0x7C00, 37):
+        (value,) = struct.unpack(">e", bits.to_bytes(2, "big"))
+        (single,) = struct.unpack(">f", struct.pack(">f", value + 2.0**-9))
+        wider = (">f", value), (">d", value), (">d", single)
+        for layout, number in wider:
+            wide = (b"\xfa" if layout == ">f" else b"\xfb") + struct.pack(layout, number)
+            for head in (b"\xa4\x00\x64rain\x01\x62mm\x02", b"\xa5\x00\x64rain\x01\x62mm\x02\x00\x06"):
+                tail = b"\x21" + cbor.encode("urn:dev:sensorhub:ab:cd:")
+                assert outcome(parse_pack, b"\x81" + head + wide + tail, tq=0) is Reason.NOT_SENML
+                shortest = b"\x81" + head + cbor.encode(number) + tail
+                assert isinstance(outcome(parse_pack, shortest, tq=0), Pack)
 
 
 def test_no_byte_of_a_message_may_change(vectors: Any) -> None:
