@@ -26,16 +26,22 @@ def refusal(**changes):
         config(**changes)
     except ConfigError as error:
         text = str(error)
-        assert text.startswith("node.json: ") and "pssst" not in text, text
+        assert text.startswith("node.json: "), text
+        assert "pssst" not in text
         return text
-    raise AssertionError("accepted %r" % changes)
+    raise AssertionError(f"accepted {changes!r}")
 
 
 def test_defaults():
     good = config()
-    assert good.publish == 60 and good.broker_port == 1883 and good.broker_user == "roof-1"
-    assert good.broker_keepalive == 60 and good.claim is None and good.watchdog == 0
-    assert good.spool_bytes == 1 << 20 and good.spool_segments == 32
+    assert good.publish == 60
+    assert good.broker_port == 1883
+    assert good.broker_user == "roof-1"
+    assert good.broker_keepalive == 60
+    assert good.claim is None
+    assert good.watchdog == 0
+    assert good.spool_bytes == 1 << 20
+    assert good.spool_segments == 32
     assert good.wifi == [("open", ""), ("home", "pssst")]
     assert config(claim="00ff").claim == b"\x00\xff"
 

@@ -40,7 +40,14 @@ async def test_each_instant_gives_its_own_row():
     found = []
     for clock.now in (999, 1000, 4600, 8200, 11800, 15400):
         found.append(await replay.read())
-    assert found == [{}, {"temperature": 1.5, "pressure": 1019}, {"pressure": 1018.7}, {}, {"temperature": -2}, {}]
+    assert found == [
+        {},
+        {"temperature": 1.5, "pressure": 1019},
+        {"pressure": 1018.7},
+        {},
+        {"temperature": -2},
+        {},
+    ]
     assert replay.done
 
 
@@ -59,7 +66,7 @@ async def test_rows_can_be_shifted_to_another_time():
 
 
 async def test_without_a_date_the_rows_come_one_by_one():
-    replay, clock = sensor()
+    replay, _ = sensor()
     for row in ({"temperature": 1.5, "pressure": 1019}, {"pressure": 1018.7}, {"temperature": -2}, {}, {}):
         assert await replay.read() == row
 
@@ -71,11 +78,11 @@ def test_a_row_of_the_table_that_cannot_work_is_refused():
         except DriverError as error:
             assert "replay" in str(error)
         else:
-            raise AssertionError("loaded %r" % text)
+            raise AssertionError(f"loaded {text!r}")
     for row in ({"driver": "nothing"}, {"driver": "replay", "file": "none.csv"}, {"driver": "replay"}):
         try:
             load(row, Services())
         except DriverError as error:
             assert row["driver"] in str(error)
         else:
-            raise AssertionError("loaded %r" % row)
+            raise AssertionError(f"loaded {row!r}")

@@ -73,7 +73,7 @@ def read_all(spool):
         record = spool.next(buffer)
         if record is None:
             return found
-        length, boot, seq = record
+        length, _, seq = record
         assert bytes(buffer[:length]) == message(seq, length)
         found.append(seq)
 
@@ -86,14 +86,18 @@ def fill(spool, first, last, length=100):
 def test_messages_come_back_in_order_after_a_restart_too():
     os.mkdir("order")
     spool = Spool("order/spool", SIZE, 2)
-    assert spool.last is None and spool.empty and read_all(spool) == []
+    assert spool.last is None
+    assert spool.empty
+    assert read_all(spool) == []
     fill(spool, 1, 20)
     assert read_all(spool) == list(range(1, 21))
     assert read_all(spool) == []
     spool.rewind()
     assert read_all(spool) == list(range(1, 21))
     again = Spool("order/spool", SIZE, 2)
-    assert again.clean and again.last == spool.last and again.last[:2] == (1, 20)
+    assert again.clean
+    assert again.last == spool.last
+    assert again.last[:2] == (1, 20)
     assert read_all(again) == list(range(1, 21))
     fill(again, 21, 22)
     assert read_all(again) == [21, 22]
@@ -109,10 +113,12 @@ def test_a_receipt_frees_everything_up_to_it():
     spool.free(2)  # an old receipt changes nothing
     spool.free(7)  # nor one for a message that never was
     spool.rewind()
-    assert read_all(spool) == [4, 5, 6] and not spool.empty
+    assert read_all(spool) == [4, 5, 6]
+    assert not spool.empty
     spool.free(6)
     spool.rewind()
-    assert read_all(spool) == [] and spool.empty
+    assert read_all(spool) == []
+    assert spool.empty
     again = Spool("s", 4 * 8192, 4, disk=flash)
     assert again.last[1] == 6  # kept to go on counting from
     fill(again, 7, 8, 4000)
@@ -136,7 +142,8 @@ def test_a_full_ring_gives_up_the_oldest_and_counts_what_no_receipt_covers():
     fill(spool, 1, 8, 4000)
     spool.free(1)
     fill(spool, 9, 9, 4000)
-    assert spool.dropped == 1 and told == [1]
+    assert spool.dropped == 1
+    assert told == [1]
     assert sum(len(data) for data in flash.files.values()) <= 4 * 8192
     assert read_all(spool) == list(range(3, 10))
     fill(spool, 10, 20, 4000)
@@ -202,32 +209,35 @@ def check(files, returned, freed, thorough):
     spool.rewind()
     assert read_all(spool)[-1] == last + 1
     again = Spool("s", SIZE, 2, disk=flash)
-    assert again.clean and again.last[:2] == (2, last + 1)
+    assert again.clean
+    assert again.last[:2] == (2, last + 1)
 
 
 def test_a_torn_record_is_dropped_and_the_earlier_ones_kept():
     flash = Flash()
     fill(Spool("s", SIZE, 2, disk=flash), 1, 5)
-    name, whole = list(flash.files.items())[0]
+    name, whole = next(iter(flash.files.items()))
     record = HEADER + 100
     for cut in range(len(whole) - record + 1, len(whole)):
         flash.files = {name: whole[:cut]}
         spool = Spool("s", SIZE, 2, disk=flash)
-        assert not spool.clean and spool.last[1] == 4
+        assert not spool.clean
+        assert spool.last[1] == 4
         assert read_all(spool) == [1, 2, 3, 4]
 
 
 def test_a_flipped_byte_anywhere_is_noticed():
     flash = Flash()
     fill(Spool("s", SIZE, 2, disk=flash), 1, 3)
-    name, whole = list(flash.files.items())[0]
+    name, whole = next(iter(flash.files.items()))
     record = HEADER + 100
     for at in range(0, len(whole), 5):
         broken = bytearray(whole)
         broken[at] ^= 0x10
         flash.files = {name: bytes(broken)}
         spool = Spool("s", SIZE, 2, disk=flash)
-        assert not spool.clean and spool.damaged
+        assert not spool.clean
+        assert spool.damaged
         assert read_all(spool) == list(range(1, at // record + 1))
         spool.append(1, 9, message(9))
         assert read_all(spool) == [9]
@@ -244,7 +254,8 @@ def test_damage_in_an_older_file_costs_that_file_only():
     assert spool.clean
     assert read_all(spool) == [1, 2, 3, 5, 6]
     assert spool.damaged == 1
-    assert read_all(spool) == [] and spool.damaged == 1
+    assert read_all(spool) == []
+    assert spool.damaged == 1
 
 
 def test_flash_that_is_fuller_than_promised_costs_the_oldest_file():
@@ -263,7 +274,8 @@ def test_flash_that_is_fuller_than_promised_costs_the_oldest_file():
     spool.append(1, 7, message(7))
     spool.rewind()
     found = read_all(spool)
-    assert found[-2:] == [5, 7] and spool.dropped
+    assert found[-2:] == [5, 7]
+    assert spool.dropped
     again = Spool("s", 4 * 8192, 4, disk=flash)
     assert read_all(again) == found
 
@@ -273,6 +285,8 @@ def test_clear_removes_every_file():
     spool = Spool("s", SIZE, 2, disk=flash)
     fill(spool, 1, 3, 4000)
     spool.clear()
-    assert not flash.files and spool.last is None and read_all(spool) == []
+    assert not flash.files
+    assert spool.last is None
+    assert read_all(spool) == []
     fill(spool, 1, 1)
     assert read_all(spool) == [1]

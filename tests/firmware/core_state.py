@@ -1,5 +1,7 @@
 """Key, boot counter and sequence numbers: what power loss at any instruction must not repeat."""
 
+# ruff: noqa: SIM105 - MicroPython has no contextlib and a TimeoutError of its own
+
 from sensornode.state import BLOCK, State
 
 
@@ -32,13 +34,13 @@ class Nvs:
     def get_blob(self, key, length):
         return self.values.get(key)
 
-    def set(self, key, value):
+    def put(self, key, value):
         if self.eager:
             self.spend()
             self.durable[key] = value
         self.values[key] = value
 
-    set_int = set_blob = set
+    set_int = set_blob = put
 
     def commit(self):
         self.spend()
@@ -75,7 +77,8 @@ def test_no_number_comes_twice_wherever_the_power_goes():
                     pass
             seqs = sorted(seq for seq in used if isinstance(seq, int))
             # none is left out while the spool is whole; while it is still empty it proves nothing
-            assert seqs == list(range(seqs[0], seqs[-1] + 1)) and seqs[0] % BLOCK == 1
+            assert seqs == list(range(seqs[0], seqs[-1] + 1))
+            assert seqs[0] % BLOCK == 1
 
 
 def test_numbers_go_on_behind_the_reserved_block_when_the_spool_is_gone_or_torn():
@@ -86,11 +89,13 @@ def test_numbers_go_on_behind_the_reserved_block_when_the_spool_is_gone_or_torn(
     nvs.restart(None)
     lost = State(nvs)
     lost.resume(None, True)
-    assert lost.take_seq() == 2 * BLOCK + 1 and lost.prev == bytes(32)
+    assert lost.take_seq() == 2 * BLOCK + 1
+    assert lost.prev == bytes(32)
     nvs.restart(None)
     torn = State(nvs)
     torn.resume((1, BLOCK, b"p" * 32), False)
-    assert torn.take_seq() == 3 * BLOCK + 1 and torn.prev == b"p" * 32
+    assert torn.take_seq() == 3 * BLOCK + 1
+    assert torn.prev == b"p" * 32
 
 
 def test_a_spool_older_than_the_reservation_is_not_believed():
@@ -113,10 +118,12 @@ def test_the_key_is_made_once_and_is_in_range():
     tries = [bytes(32), b"\xff" * 32, bytes(31) + b"\x07", bytes(31) + b"\x08"]
     nvs = Nvs(False)
     first = State(nvs, lambda count: tries.pop(0))
-    assert first.secret == bytes(31) + b"\x07" and first.fresh
+    assert first.secret == bytes(31) + b"\x07"
+    assert first.fresh
     nvs.restart(None)
     second = State(nvs, lambda count: tries.pop(0))
-    assert second.secret == first.secret and not second.fresh
+    assert second.secret == first.secret
+    assert not second.fresh
     assert second.boot == 2
 
 

@@ -234,6 +234,22 @@ def gateway(broker: Broker) -> Iterator[Gateway]:
     gateway.close()
 
 
+@pytest.mark.parametrize("interpreter", ["micropython", "cpython"])
+def test_the_client_against_a_real_broker(
+    interpreter: str, device: Any, broker: Broker, tmp_path: Path
+) -> None:
+    file = Path(__file__).with_name("broker_mqtt.py")
+    names = [
+        line[10:].split("(")[0]
+        for line in file.read_text().splitlines()
+        if line.startswith("async def test_")
+    ]
+    results = device.run(file, names, interpreter, tmp_path, {"BROKER_PORT": str(broker.port)})
+    assert names
+    for result in results.values():
+        assert result.passed, result.output
+
+
 @pytest.fixture(params=["micropython", "cpython"])
 def node(request: pytest.FixtureRequest, device: Any, broker: Broker, tmp_path: Path) -> Iterator[Node]:
     def command(*arguments: str) -> list[str]:
