@@ -15,7 +15,19 @@ TOOL = Path(__file__).parents[2] / "tools" / "verify"
 ROOMS = {"errors", "channels", "wire", "log", "chain", "verify"}
 LOG_PARTS = {"merkle", "note", "entries"}
 CHAIN_PARTS = {"digest"}
-HEAVY = {"aiohttp", "amqtt", "eth", "eth_account", "msgspec", "numpy", "paho", "rich", "sqlite3", "typer", "web3"}
+HEAVY = {
+    "aiohttp",
+    "amqtt",
+    "eth",
+    "eth_account",
+    "msgspec",
+    "numpy",
+    "paho",
+    "rich",
+    "sqlite3",
+    "typer",
+    "web3",
+}
 DUMP = """
 import runpy, sys
 sys.argv = sys.argv[1:]
@@ -31,7 +43,11 @@ sys.exit(code)
 
 def verify(*arguments, **options):
     return subprocess.run(
-        [sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True, timeout=60, **options
+        [sys.executable, str(TOOL), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **options,
     )
 
 
@@ -49,7 +65,10 @@ def file(proof, tmp_path):
 
 def loaded(*arguments):
     run = subprocess.run(
-        [sys.executable, "-c", DUMP, str(TOOL), *map(str, arguments)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", DUMP, str(TOOL), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert run.returncode == 0, run.stderr[:2000] + run.stdout
     return set(run.stderr.split())
@@ -88,7 +107,11 @@ def test_the_report_is_for_machines_too(file, sample):
     report = json.loads(run.stdout)
     assert run.returncode == report["exitCode"] == 9
     assert report["answers"]["logged"]["state"] == "yes"
-    assert report["answers"]["anchored"] == {**report["answers"]["anchored"], "state": "unknown", "holds": False}
+    assert report["answers"]["anchored"] == {
+        **report["answers"]["anchored"],
+        "state": "unknown",
+        "holds": False,
+    }
     assert report["answers"]["flagged"]["holds"] is False
     assert report["facts"]["logId"] == "0x" + sample.world.log_id.hex()
     assert [check["name"] for check in report["answers"]["intact"]["checks"]] == ["digest"]

@@ -50,11 +50,7 @@ def test_a_key_is_in_force_between_its_entries():
         index: [key for key in (first, second) if not isinstance(keyring.at(kid(key), index), str)]
         for index in range(12)
     }
-    assert in_force == {
-        **dict.fromkeys((0, 1, 2), []),
-        **dict.fromkeys((3, 4, 5), [first]),
-        **dict.fromkeys((6, 7, 8, 9), [second]),
-        **dict.fromkeys((10, 11), []),
-    }
+    expected = [[]] * 3 + [[first]] * 3 + [[second]] * 4 + [[]] * 2
+    assert in_force == dict(enumerate(expected))
     assert "after the message at 1" in keyring.at(kid(first), 1)
     assert "not enrolled" in keyring.at(kid(KEYS[3]), 6)

@@ -108,7 +108,11 @@ def test_the_order_of_members_is_fixed(members):
     for path in paths(members):
         copy = json.loads(json.dumps(members))
         parent = parent_of(copy, path)
-        if isinstance(parent, dict) and path not in (("block",), ("digest",)) and path[-1] != list(parent)[-1]:
+        if (
+            isinstance(parent, dict)
+            and path not in (("block",), ("digest",))
+            and path[-1] != list(parent)[-1]
+        ):
             parent[path[-1]] = parent.pop(path[-1])
             with pytest.raises(VerifyError, match="not in its place") as raised:
                 parse_proof(sealed(copy))

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from eth_hash.auto import keccak
 
+from sensorhub.chain.digest import ChainCheckpoint
 from sensorhub.verify.errors import VerifyError
 
 WORD: Final = 32
@@ -20,7 +21,7 @@ POSTED: Final = keccak(b"Posted(bytes32,uint64,uint64,bytes32,bytes32,uint64,uin
 FLAGGED: Final = keccak(b"Flagged(bytes32,uint64,uint64,string)")
 """Topic 0 of the event of one flag; logId is indexed."""
 HEAD_SELECTOR: Final = keccak(b"head(bytes32)")[:4]
-"""Selector of the view that gives a log's head."""
+"""Selector of the view that gives what the contract keeps of a log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,12 @@ class Posted:
     start: int
     end: int
 
+    def struct_hash(self) -> bytes:
+        """What the contract keeps of this checkpoint while it is the newest."""
+        return ChainCheckpoint(
+            self.log_id, self.seq, self.size, self.root, self.prev, self.start, self.end
+        ).struct_hash()
+
 
 @dataclass(frozen=True, slots=True)
 class FlaggedRange:
@@ -65,12 +72,19 @@ class FlaggedRange:
 
 @dataclass(frozen=True, slots=True)
 class ContractHead:
-    """The newest checkpoint of a log in the contract; a zero signer means that it does not know the log."""
+    """What the contract keeps of a log.
 
-    seq: int
-    size: int
-    root: bytes
+    Attributes:
+        hash: struct hash of the newest checkpoint, 32 zero bytes before the first.
+        signer: whose signature a checkpoint needs, 20 bytes; zero when the contract does not know the log.
+    """
+
+    hash: bytes
     signer: bytes
+
+    @property
+    def known(self) -> bool:
+        return any(self.signer)
 
 
 class Chain(Protocol):
@@ -84,6 +98,8 @@ class Chain(Protocol):
     def receipt(self, tx: bytes) -> Receipt | None: ...
 
     def head(self, contract: bytes, log_id: bytes) -> ContractHead: ...
+
+    def posts(self, contract: bytes, log_id: bytes) -> tuple[Posted, ...]: ...
 
     def flags(self, contract: bytes, log_id: bytes) -> tuple[FlaggedRange, ...]: ...
 
@@ -122,9 +138,9 @@ def flagged(events: Iterable[EventLog], contract: bytes, log_id: bytes) -> tuple
 
 
 def contract_head(returned: bytes) -> ContractHead:
-    """Reads what `head(bytes32)` returns: eight words."""
-    seq, size, root, _prev, signer, *_ = _words(returned, 8)
-    return ContractHead(_uint(seq), _uint(size), root, signer[12:])
+    """Reads what `head(bytes32)` returns: hash, signer, owner, nonce, closed."""
+    hashed, signer, *_ = _words(returned, 5)
+    return ContractHead(hashed, signer[12:])
 
 
 def _words(data: bytes, count: int) -> Sequence[bytes]:

@@ -14,13 +14,16 @@ from typing import Any, Final
 from sensorhub.verify.chain_view import (
     FLAGGED,
     HEAD_SELECTOR,
+    POSTED,
     ChainUnreachable,
     ContractHead,
     EventLog,
     FlaggedRange,
+    Posted,
     Receipt,
     contract_head,
     flagged,
+    posted,
 )
 
 TIMEOUT_S: Final = 20.0
@@ -28,7 +31,7 @@ TIMEOUT_S: Final = 20.0
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 """Largest answer that is read."""
 FIRST_BLOCK: Final = "0x0"
-"""Flags are looked for from here on: a flag may be older than the checkpoint of a proof."""
+"""Events are looked for from here on: a flag may be older than the checkpoint of a proof."""
 
 
 class RpcChain:
@@ -72,19 +75,29 @@ class RpcChain:
         )
 
     def head(self, contract: bytes, log_id: bytes) -> ContractHead:
-        """The newest checkpoint of a log in the contract."""
+        """What the contract keeps of a log."""
         call = {"to": "0x" + contract.hex(), "data": "0x" + (HEAD_SELECTOR + log_id).hex()}
         return contract_head(self._bytes(self._call("eth_call", call, "latest")))
 
+    def posts(self, contract: bytes, log_id: bytes) -> tuple[Posted, ...]:
+        """Every checkpoint of the log that the contract has taken, oldest first."""
+        events = self._events(self._call("eth_getLogs", self._query(contract, POSTED, log_id)))
+        found = [post for post in posted(events, contract) if post.log_id == log_id]
+        return tuple(sorted(found, key=lambda post: post.seq))
+
     def flags(self, contract: bytes, log_id: bytes) -> tuple[FlaggedRange, ...]:
         """Every range of the log that the contract flags."""
-        query = {
+        events = self._events(self._call("eth_getLogs", self._query(contract, FLAGGED, log_id)))
+        return flagged(events, contract, log_id)
+
+    @staticmethod
+    def _query(contract: bytes, event: bytes, log_id: bytes) -> dict[str, Any]:
+        return {
             "fromBlock": FIRST_BLOCK,
             "toBlock": "latest",
             "address": "0x" + contract.hex(),
-            "topics": ["0x" + FLAGGED.hex(), "0x" + log_id.hex()],
+            "topics": ["0x" + event.hex(), "0x" + log_id.hex()],
         }
-        return flagged(self._events(self._call("eth_getLogs", query)), contract, log_id)
 
     def _call(self, method: str, *params: Any) -> Any:
         self._calls += 1

@@ -7,6 +7,7 @@ they disagree, the level above, or at last the signed root, tells which of the t
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from sensorhub.log.entries import (
     decode_entry,
     kind_of,
 )
-from sensorhub.log.merkle import TILE_WIDTH, Frontier, leaf_hash, leaf_hashes, perfect_root
+from sensorhub.log.merkle import HASH_SIZE, TILE_WIDTH, Frontier, leaf_hash, leaf_hashes, perfect_root
 from sensorhub.verify.anchoring import NOT_ASKED
 from sensorhub.verify.answers import (
     ANCHORED,
@@ -37,7 +38,7 @@ from sensorhub.verify.answers import (
     conclude,
     unknown,
 )
-from sensorhub.verify.chain_view import Chain, ChainUnreachable, ContractHead
+from sensorhub.verify.chain_view import Chain, ChainUnreachable, ContractHead, Posted
 from sensorhub.verify.dataset import BATCH, NAMED, Progress
 from sensorhub.verify.devices import check_enrolment
 from sensorhub.verify.errors import VerifyError
@@ -60,6 +61,12 @@ class _Walk:
         damaged: file name and what is wrong with it.
         doubts: position in `roots` of tiles whose bundle says otherwise, with both roots and file names.
         roots: root of each full tile of level 0.
+        tail: leaf hashes of the last, partial tile.
+        genesis: entry 0, empty when it cannot be read.
+        roots_at: root of the log at the sizes asked for.
+        messages: number of messages.
+        wrong: messages and keys that are not as they should be, in words.
+        gaps: files without which the entries are not complete.
     """
 
     damaged: list[tuple[str, str]] = field(default_factory=list)
@@ -67,7 +74,7 @@ class _Walk:
     roots: list[bytes] = field(default_factory=list)
     tail: list[bytes] = field(default_factory=list)
     genesis: bytes = b""
-    head_root: bytes | None = None
+    roots_at: dict[int, bytes] = field(default_factory=dict)
     messages: int = 0
     wrong: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
@@ -119,17 +126,23 @@ def check_log(
         broken = Answer(INTACT, State.NO, text, (), (Check(CHECKPOINT, False, text),))
         return Report(files.name, (broken, *(unknown(name, text) for name in LOG_ANSWERS[1:])))
     size = checkpoint.size
-    contract_head, chain_failure = _contract_head(files, size, chain, trust)
+    genesis = _genesis(files, size)
+    if (genesis is not None or trust.log_key) and not _signed(genesis or b"", note, size, trust):
+        text = f"{CHECKPOINT}: not signed by the log's key"
+        broken = Answer(INTACT, State.NO, text, (), (Check(CHECKPOINT, False, text),))
+        others = [
+            unknown(name, "there is no signed root to hold the files against") for name in LOG_ANSWERS[1:]
+        ]
+        return Report(files.name, (broken, *others), {"size": size, "damaged": [CHECKPOINT]})
+    told = _contract(genesis, chain, trust)
+    sizes = [] if isinstance(told, str) else sorted(post.size for post in told.posts)
     walk = _Walk()
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        _walk(files, size, walk, contract_head, pool if signatures else None, progress)
+        _walk(files, size, walk, sizes, pool if signatures else None, progress)
     root, decided = _settle(walk, checkpoint.root)
     log_id = leaf_hash(walk.genesis)
     head = check_head(walk.genesis, 0, log_id, note, size, trust)
-    signed = all(check.passed for check in head.checks if check.name == "note-signature")
     reached = root == checkpoint.root
-    if not signed:
-        walk.damaged.append((CHECKPOINT, "not signed by the log's key"))
     intact = [Check(name, False, f"{name}: {problem}") for name, problem in walk.damaged]
     intact += [
         Check(
@@ -153,7 +166,7 @@ def check_log(
         conclude(INTACT, intact, summary=intact[0].text, rests_on=("the log answer",)),
         conclude(LOGGED, logged, summary=text, rests_on=(trust.of_log(),)),
         _devices(walk, signatures),
-        _anchored(walk, contract_head, chain_failure, chain),
+        _anchored(walk, told, chain),
     )
     return Report(files.name, answers, _facts(walk, size, log_id, checkpoint.origin))
 
@@ -172,7 +185,7 @@ def _walk(
     files: LogFiles,
     size: int,
     walk: _Walk,
-    contract_head: ContractHead | None,
+    sizes: Sequence[int],
     pool: ThreadPoolExecutor | None,
     progress: Progress | None,
 ) -> None:
@@ -193,10 +206,10 @@ def _walk(
             audit.feed(start, entries)
         if hashes is None:
             return
-        if contract_head is not None and known <= contract_head.size <= known + width:
+        for wanted in sizes[bisect_right(sizes, known) : bisect_right(sizes, known + width)]:
             early = Frontier(frontier.rows)
-            early.extend(known, hashes[: contract_head.size - known])
-            walk.head_root = early.root()
+            early.extend(known, hashes[: wanted - known])
+            walk.roots_at[wanted] = early.root()
         for level, number, tile in frontier.extend(known, hashes):
             if level > 0:
                 _compare(files, walk, level, number, tile)
@@ -242,14 +255,14 @@ def _stored(files: LogFiles, walk: _Walk, level: int, index: int, width: int) ->
     data = files.read(path)
     if data is None and width < TILE_WIDTH:
         full = files.read(tile_path(level, index))
-        data = None if full is None else full[: width * 32]
+        data = None if full is None else full[: width * HASH_SIZE]
     if data is None:
         journaled = files.journal(index << (8 * (level + 1)), (index << (8 * (level + 1))) + 1) is not None
         if not journaled and (width == TILE_WIDTH or files.partial):
             walk.damaged.append((path, "missing"))
         return None
-    if len(data) != width * 32:
-        walk.damaged.append((path, f"{len(data)} bytes instead of {width * 32}"))
+    if len(data) != width * HASH_SIZE:
+        walk.damaged.append((path, f"{len(data)} bytes instead of {width * HASH_SIZE}"))
         return None
     return hashes_of(data)
 
@@ -292,8 +305,8 @@ def _above(files: LogFiles, index: int, size: int) -> bytes | None:
     width = min(TILE_WIDTH, size // TILE_WIDTH - number * TILE_WIDTH)
     for path in (tile_path(1, number, width), tile_path(1, number)):
         parent = files.read(path)
-        if parent is not None and len(parent) >= width * 32:
-            return parent[at * 32 : at * 32 + 32]
+        if parent is not None and len(parent) >= width * HASH_SIZE:
+            return parent[at * HASH_SIZE : (at + 1) * HASH_SIZE]
     return None
 
 
@@ -303,7 +316,7 @@ def _source(files: LogFiles, index: int, bundle: str) -> str:
 
 
 def _compare(files: LogFiles, walk: _Walk, level: int, index: int, tile: bytes) -> None:
-    width = len(tile) // 32
+    width = len(tile) // HASH_SIZE
     stored = _stored(files, walk, level, index, width)
     if stored is None:
         return
@@ -435,48 +448,91 @@ def _devices(walk: _Walk, signatures: bool) -> Answer:
     )
 
 
-def _contract_head(
-    files: LogFiles, size: int, chain: Chain | None, trust: Trust
-) -> tuple[ContractHead | None, str]:
-    """The head in the contract that the genesis entry (or the caller) names; else why there is none."""
+def _genesis(files: LogFiles, size: int) -> bytes | None:
+    """Entry 0 when it can be read and no tile contradicts it: damage to it is found on the walk.
+
+    Does without the size as far as it can, because nobody has signed that yet.
+    """
+    width = min(TILE_WIDTH, size)
+    journal = files.journal(0, 1)
+    if journal is not None and journal[1]:
+        entry = journal[1][0]
+    else:
+        bundle = _first(files, None, width)
+        if len(bundle) < 2:
+            return None
+        entry = bundle[2 : 2 + int.from_bytes(bundle[:2], "big")]
+    stored = _first(files, 0, width)[:HASH_SIZE]
+    return None if stored and stored != leaf_hash(entry) else entry
+
+
+def _first(files: LogFiles, level: int | None, width: int) -> bytes:
+    """The first tile of a level, whole or of some width; empty when there is none."""
+    return files.read(tile_path(level, 0, width)) or files.read(tile_path(level, 0)) or b""
+
+
+def _signed(genesis: bytes, note: bytes, size: int, trust: Trust) -> bool:
+    """Whether the checkpoint carries the signature of the log's key, or of the one that was given."""
+    head = check_head(genesis, 0, leaf_hash(genesis), note, size, trust)
+    return all(check.passed for check in head.checks if check.name == "note-signature")
+
+
+@dataclass(frozen=True, slots=True)
+class _Contract:
+    """What the contract tells of a log: its state, and every checkpoint it took, oldest first."""
+
+    head: ContractHead
+    posts: tuple[Posted, ...]
+
+
+def _contract(entry: bytes | None, chain: Chain | None, trust: Trust) -> _Contract | str:
+    """What the contract that the genesis entry (or the caller) names tells; else why it is not asked."""
     if chain is None:
-        return None, NOT_ASKED
-    first = _entries(files, _Walk(), 0, min(TILE_WIDTH, size)) or []
+        return NOT_ASKED
     try:
-        genesis = decode_entry(first[0]) if first else None
+        genesis = decode_entry(entry or b"")
     except EntryError as error:
-        return None, f"not checked: the genesis entry cannot be read: {error}"
+        return f"not checked: the genesis entry cannot be read: {error}"
     if not isinstance(genesis, Genesis):
-        return None, "not checked: the log does not begin with a genesis entry"
+        return "not checked: the log does not begin with a genesis entry"
     contract = trust.contract or genesis.contract
     chain_id = trust.chain_id if trust.chain_id is not None else genesis.chain_id
     if contract is None:
-        return None, "not checked: the genesis entry names no contract (give --contract and --chain-id)"
+        return "not checked: the genesis entry names no contract (give --contract and --chain-id)"
     try:
         serves = chain.chain_id()
         if serves != chain_id:
-            return None, f"not checked: {chain.name} serves chain {serves}, the log is on chain {chain_id}"
-        return chain.head(contract, leaf_hash(first[0])), ""
+            return f"not checked: {chain.name} serves chain {serves}, the log is on chain {chain_id}"
+        log_id = leaf_hash(entry or b"")
+        return _Contract(chain.head(contract, log_id), chain.posts(contract, log_id))
     except ChainUnreachable as error:
-        return None, f"not checked: {error}"
+        return f"not checked: {error}"
 
 
-def _anchored(walk: _Walk, head: ContractHead | None, failure: str, chain: Chain | None) -> Answer:
-    if head is None:
-        return unknown(ANCHORED, failure)
-    name = "contract-head"
-    if head.signer == bytes(20) or head.size == 0:
-        check = Check(name, False, "the contract has no checkpoint of this log")
-    elif walk.head_root is None:
-        check = Check(
-            name, False, f"the contract knows {head.size} entries, this log has fewer or cannot be read"
-        )
+def _anchored(walk: _Walk, told: _Contract | str, chain: Chain | None) -> Answer:
+    if isinstance(told, str):
+        return unknown(ANCHORED, told)
+    checks = []
+    if not told.head.known or not told.posts:
+        checks.append(Check("contract-posts", False, "the contract has no checkpoint of this log"))
     else:
-        same = walk.head_root == head.root
-        text = f"checkpoint {head.seq} in the contract is this log's root at {head.size} entries"
-        check = Check(name, same, text if same else f"not true that {text}: history was rewritten")
+        newest = told.posts[-1].struct_hash() == told.head.hash
+        text = f"the contract's head is checkpoint {told.posts[-1].seq}"
+        checks.append(Check("contract-head", newest, text if newest else "the head is none of the events"))
+    for post in told.posts:
+        root = walk.roots_at.get(post.size)
+        if root is None:
+            failure = (
+                f"checkpoint {post.seq} covers {post.size} entries, this log has fewer or cannot be read"
+            )
+        elif root != post.root:
+            failure = f"checkpoint {post.seq} has another root at {post.size} entries: history was rewritten"
+        else:
+            continue
+        checks.append(Check(f"checkpoint-{post.seq}", False, failure))
     rests_on = (
-        "the contract that the genesis entry or you named",
+        "the contract that the genesis entry or you named, and its code",
         f"{chain.name if chain else ''}, which is believed",
     )
-    return conclude(ANCHORED, [check], summary=check.text, rests_on=rests_on)
+    summary = f"all {len(told.posts)} checkpoints in the contract are states of this log"
+    return conclude(ANCHORED, checks, summary=summary, rests_on=rests_on)

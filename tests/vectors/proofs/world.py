@@ -26,7 +26,7 @@ from sensorhub.log.entries import (
 )
 from sensorhub.log.merkle import Tree, leaf_hash
 from sensorhub.log.note import Checkpoint, NoteSigner, sign_note
-from sensorhub.verify.chain_view import ContractHead, EventLog, FlaggedRange, POSTED, Receipt
+from sensorhub.verify.chain_view import POSTED, ContractHead, EventLog, FlaggedRange, Posted, Receipt, posted
 from sensorhub.verify.proof import Anchor, Proof, Proven, SignedCheckpoint
 from sensorhub.wire import encode_announce, encode_message, public_key_of
 
@@ -239,10 +239,6 @@ class RecordedChain:
     def chain_id(self) -> int:
         return self.id
 
-    def _latest(self) -> SignedCheckpoint | None:
-        anchors = [anchor.checkpoint for anchor in self.world.anchors.values()]
-        return max(anchors, key=lambda signed: signed.seq, default=None)
-
     def receipt(self, tx: bytes) -> Receipt | None:
         for anchor in self.world.anchors.values():
             if anchor.tx == tx:
@@ -253,11 +249,19 @@ class RecordedChain:
                 return Receipt(anchor.block or 0, True, (EventLog(CONTRACT, topics, data),))
         return None
 
+    def posts(self, contract: bytes, log_id: bytes) -> tuple[Posted, ...]:
+        if contract != CONTRACT or log_id != self.world.log_id:
+            return ()
+        found = []
+        for anchor in self.world.anchors.values():
+            found += posted(self.receipt(anchor.tx).events, contract)
+        return tuple(sorted(found, key=lambda post: post.seq))
+
     def head(self, contract: bytes, log_id: bytes) -> ContractHead:
-        latest = self._latest()
-        if latest is None or contract != CONTRACT or log_id != self.world.log_id:
-            return ContractHead(0, 0, bytes(32), bytes(20))
-        return ContractHead(latest.seq, latest.size, latest.root, latest.gateway)
+        posts = self.posts(contract, log_id)
+        if not posts:
+            return ContractHead(bytes(32), bytes(20))
+        return ContractHead(posts[-1].struct_hash(), address(self.world.gateway.public_key))
 
     def flags(self, contract: bytes, log_id: bytes) -> tuple[FlaggedRange, ...]:
         return self.flagged if contract == CONTRACT and log_id == self.world.log_id else ()
