@@ -1,0 +1,237 @@
+"""The embedded broker: who may log in, who may read and write what, and when it cannot start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import paho.mqtt.client as mqtt
+import pytest
+from ingest_parts import Gateway, Node, eventually
+
+from sensorhub.ingest.broker import BrokerError, EmbeddedBroker, Kind
+from sensorhub.ingest.users import UserError, Users, check_password, hash_password
+
+KINDS: tuple[Kind, ...] = ("mosquitto", "amqtt")
+TOP = "sensorhub/v1/lab"
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def broker(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedBroker]:
+    made = EmbeddedBroker(tmp_path_factory.mktemp("broker"), port=0, kind=request.param)
+    for name in ("roof", "cellar"):
+        made.users.add(name, name + "-secret")
+    with made:
+        yield made
+
+
+class Client:
+    """A plain MQTT client of one user."""
+
+    def __init__(self, broker: EmbeddedBroker, user: str | None, password: str | None) -> None:
+        self.connected: list[bool] = []
+        self.granted: list[int] = []
+        self.received: list[tuple[str, bytes]] = []
+        self.subscribed = threading.Event()
+        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+        if user is not None:
+            self.client.username_pw_set(user, password)
+        self.client.on_connect = lambda _c, _u, _f, code, _p: self.connected.append(not code.is_failure)
+        self.client.on_message = lambda _c, _u, m: self.received.append((m.topic, m.payload))
+        self.client.on_subscribe = self._on_subscribe
+        self.client.connect_async(broker.host, broker.port)
+        self.client.loop_start()
+
+    def _on_subscribe(
+        self, _client: object, _data: object, _mid: int, codes: list[mqtt.ReasonCode], _p: object
+    ) -> None:
+        self.granted += [code.value for code in codes]
+        self.subscribed.set()
+
+    def subscribe(self, topic: str) -> None:
+        eventually(lambda: self.connected)
+        self.subscribed.clear()
+        self.client.subscribe(topic, 1)
+        assert self.subscribed.wait(10)
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        self.client.publish(topic, payload, qos=1).wait_for_publish(10)
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@pytest.fixture
+def clients(broker: EmbeddedBroker) -> Iterator[dict[str, Client]]:
+    made = {
+        "roof": Client(broker, "roof", "roof-secret"),
+        "cellar": Client(broker, "cellar", "cellar-secret"),
+        "gateway": Client(broker, broker.username, broker.password),
+    }
+    yield made
+    for client in made.values():
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [(None, None), ("roof", "wrong"), ("nobody", "roof-secret"), ("roof", None), ("", "")],
+)
+def test_only_known_users_log_in(broker: EmbeddedBroker, user: str | None, password: str | None) -> None:
+    client = Client(broker, user, password)
+    eventually(lambda: client.connected or not client.client.is_connected())
+    time.sleep(0.3)
+    assert True not in client.connected
+    client.close()
+
+
+def test_a_node_reads_and_writes_below_its_own_name_only(
+    broker: EmbeddedBroker, clients: dict[str, Client]
+) -> None:
+    roof, cellar, gateway = clients["roof"], clients["cellar"], clients["gateway"]
+    gateway.subscribe(f"{TOP}/+/data")
+    roof.subscribe(f"{TOP}/roof/receipt")
+    for spied in (f"{TOP}/+/receipt", f"{TOP}/cellar/#", "sensorhub/#", "#", f"{TOP}/roof/receipt"):
+        cellar.subscribe(spied)
+    forge(broker, "roof", "roof-secret", f"{TOP}/cellar/data")
+    forge(broker, "cellar", "cellar-secret", f"{TOP}/roof/receipt")
+    forge(broker, "cellar", "cellar-secret", "elsewhere")
+    forge(broker, broker.username, broker.password, f"{TOP}/roof/data")
+    roof.publish(f"{TOP}/roof/data", b"honest")
+    gateway.publish(f"{TOP}/roof/receipt", b"receipt for roof")
+    gateway.publish(f"{TOP}/cellar/receipt", b"receipt for cellar")
+    eventually(lambda: gateway.received and roof.received and cellar.received)
+    roof.publish(f"{TOP}/roof/data", b"last")
+    eventually(lambda: len(gateway.received) == 2)
+    assert gateway.received == [(f"{TOP}/roof/data", b"honest"), (f"{TOP}/roof/data", b"last")]
+    assert roof.received == [(f"{TOP}/roof/receipt", b"receipt for roof")]
+    assert {topic for topic, _ in cellar.received} == {f"{TOP}/cellar/receipt"}
+
+
+def forge(broker: EmbeddedBroker, user: str, password: str, topic: str) -> None:
+    """Publishes where the user may not; mosquitto then ends the connection, so it is one of its own."""
+    client = Client(broker, user, password)
+    eventually(lambda: client.connected)
+    client.client.publish(topic, b"forged", qos=1).wait_for_publish(5)
+    client.close()
+
+
+def test_users_are_added_and_removed_while_it_runs(broker: EmbeddedBroker) -> None:
+    password = Users(broker.users.path).add("attic")
+
+    def admitted() -> bool:
+        client = Client(broker, "attic", password)
+        eventually(lambda: client.connected)
+        client.close()
+        return client.connected[0]
+
+    eventually(admitted)
+    Users(broker.users.path).remove("attic")
+    eventually(lambda: not admitted())
+
+
+def test_secrets_are_in_no_argument_and_no_open_file(broker: EmbeddedBroker) -> None:
+    assert broker.pid is not None
+    words = Path(f"/proc/{broker.pid}/cmdline").read_bytes().decode()
+    assert broker.password not in words
+    assert "secret" not in words
+    for file in (broker.users.path, *(broker.users.path.parents[1] / "run").glob("*")):
+        text = file.read_text(errors="replace")
+        assert broker.password not in text
+        assert "secret" not in text
+    assert broker.users.path.stat().st_mode & 0o077 == 0
+
+
+def test_it_is_started_again_when_it_dies(broker: EmbeddedBroker) -> None:
+    assert broker.pid is not None
+    before = broker.restarts
+    os.kill(broker.pid, signal.SIGKILL)
+    eventually(lambda: broker.restarts == before + 1)
+
+    def admitted() -> bool:
+        client = Client(broker, "roof", "roof-secret")
+        eventually(lambda: client.connected)
+        client.close()
+        return client.connected[0]
+
+    assert admitted()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_taken_port_is_named(tmp_path: Path, kind: Kind) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(BrokerError, match=f"127.0.0.1:{port} is already used.*mqtt.port"):
+            EmbeddedBroker(tmp_path, port=port, kind=kind).start()
+
+
+def test_it_dies_with_its_parent(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom sensorhub.ingest.broker import EmbeddedBroker\n"
+        "broker = EmbeddedBroker(Path(sys.argv[1]), port=0, kind='mosquitto')\nbroker.start()\n"
+        "print(broker.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+
+    def gone() -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] == "Z"
+        except FileNotFoundError:
+            return True
+
+    eventually(gone)
+
+
+def test_password_hashes_are_what_mosquitto_writes(tmp_path: Path) -> None:
+    # made by mosquitto_passwd 2.0.11 for user roof, password "secret"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", str(tmp_path / "theirs"), "roof", "secret"], check=True)
+    name, hashed = (tmp_path / "theirs").read_text().strip().split(":")
+    assert name == "roof"
+    assert check_password("secret", hashed)
+    assert not check_password("Secret", hashed)
+    assert check_password("secret", hash_password("secret"))
+    for broken in ("", "$6$1$aaaa$aaaa", "$7$x$aaaa$aaaa", "$7$1$*$aaaa", "secret"):
+        assert not check_password("secret", broken)
+
+
+@pytest.mark.parametrize("name", ["", "Roof", "a b", "-a", "a" * 33, "a+", "#", "a:b", "a\nb"])
+def test_a_user_is_named_like_a_node(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError):
+        Users(tmp_path / "passwords").add(name)
+
+
+def test_the_gateway_works_on_amqtt_and_says_that_it_is_slow(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(tmp_path / "data", port=0, kind="amqtt")
+    node = Node("roof")
+    with broker:
+        gateway = Gateway(tmp_path / "data", broker)
+        ingest = gateway.start()
+        try:
+            node.connect(broker)
+            node.announce(gateway.claims.add(node.name))
+            eventually(lambda: node.receipts)
+            for _ in range(200):
+                node.send()
+            eventually(lambda: node.receipts[-1] == (1, 200))
+            assert gateway.messages() == list(node.sent.values())
+        finally:
+            node.disconnect()
+            gateway.stop()
+        assert any("1,800" in warning for warning in broker.warnings)
+        assert ingest is not None
