@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -45,24 +48,37 @@ def numbered() -> Callable[[int, int], list[bytes]]:
 LARGE = 2 * 65_536 + 1_000
 
 
-@pytest.fixture(scope="session")
-def _large_log(tmp_path_factory: pytest.TempPathFactory, signer: NoteSigner) -> Path:
-    path = tmp_path_factory.mktemp("large") / "log"
-    with Log.open(path, origin=ORIGIN, signer=signer, checkpoint_interval=0) as log:
-        for start in range(0, LARGE, 5000):
-            log.append_many(_numbered(start, min(start + 5000, LARGE)))
-            log.commit()
-        assert log.settle(60)
-    return path
+@contextmanager
+def _memory(elsewhere: Path) -> Iterator[Path]:
+    shm = Path("/dev/shm")
+    if not os.access(shm, os.W_OK):
+        yield elsewhere
+        return
+    with tempfile.TemporaryDirectory(dir=shm) as path:
+        yield Path(path)
 
 
 @pytest.fixture
-def large_log(_large_log: Path, tmp_path: Path) -> Path:
-    """A closed log of two whole segments, which are tiles only, and 1,000 entries in the journal."""
-    return shutil.copytree(_large_log, tmp_path / "large")
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A directory in memory where the machine has one: for tests of thousands of files, not of the disk."""
+    with _memory(tmp_path) as path:
+        yield path
 
 
 @pytest.fixture(scope="session")
-def read_only_large_log(_large_log: Path) -> Path:
-    """The same for tests that change nothing."""
-    return _large_log
+def read_only_large_log(tmp_path_factory: pytest.TempPathFactory, signer: NoteSigner) -> Iterator[Path]:
+    """A closed log of two whole segments, which are tiles only, and 1,000 entries in the journal."""
+    with _memory(tmp_path_factory.mktemp("large")) as directory:
+        path = directory / "log"
+        with Log.open(path, origin=ORIGIN, signer=signer, checkpoint_interval=0) as log:
+            for start in range(0, LARGE, 5000):
+                log.append_many(_numbered(start, min(start + 5000, LARGE)))
+                log.commit()
+            assert log.settle(60)
+        yield path
+
+
+@pytest.fixture
+def large_log(read_only_large_log: Path, memory: Path) -> Path:
+    """A copy of it to change."""
+    return shutil.copytree(read_only_large_log, memory / "large")

@@ -159,19 +159,20 @@ def test_segments_become_tiles(large_log, open_log, numbered):
         assert reader.root() == tree.root()
 
 
-def test_one_commit_over_several_segments(open_log, reader, tmp_path, numbered):
+def test_one_commit_over_several_segments(open_log, memory, numbered):
     entries = numbered(0, 2 * SEGMENT + 5)
-    log = open_log()
+    path = memory / "log"
+    log, reader = open_log(path), LogReader(path)
     log.append_many(entries)
     assert log.commit() == len(entries)
     assert reader.root() == log.root() == Tree(entries).root()
     assert [entry for _, entry in reader.entries(0)] == entries
     assert log.settle(60)
     log.close()
-    assert [path.name for path in (tmp_path / "log/journal").iterdir()] == [f"{2 * SEGMENT:012d}.wal"]
+    assert [file.name for file in (path / "journal").iterdir()] == [f"{2 * SEGMENT:012d}.wal"]
     # This reader still has the dropped journal open; a new one reads the tiles.
     assert [entry for _, entry in reader.entries(0)] == entries
-    with LogReader(tmp_path / "log") as fresh:
+    with LogReader(path) as fresh:
         assert [entry for _, entry in fresh.entries(0)] == entries
 
 

@@ -338,15 +338,18 @@ class Log:
             with self._state:
                 self._grow(chunk, self._committed, framed)
                 self._committed += len(chunk)
-            self._pending = self._pending[len(chunk) :]
+                self._pending = self._pending[len(chunk) :]
+                self._publish()
+        with self._state:
             self._publish()
-        self._publish()
         return self._committed
 
     def _publish(self) -> None:
-        assert self._head is not None
+        """Shows readers what is committed; before anything is signed for it."""
         if self._published == self._committed:
             return
+        if self._head is None:
+            raise LogError(f"the log {self.path} is closed")
         try:
             self._head.publish(self._committed)
         except OSError as error:
@@ -382,6 +385,7 @@ class Log:
         """
         with self._signing:
             with self._state:
+                self._publish()
                 size = self._committed
                 if self._checkpoint is not None and self._checkpoint.size == size:
                     return self._note
