@@ -131,7 +131,7 @@ class Site:
         while self.store.cursor() < self.reader.size():
             start = self.store.cursor()
             self.store.apply(list(self.reader.entries(start, min(start + 4096, self.reader.size()))))
-        self.store.apply([])
+        self.store.settle()
         self.report("ingest", cursor=self.reader.size(), rate_readings=0.0, connected=True, warnings=[])
         for follower in ("quality", "store"):
             self.report(follower, cursor=self.reader.size(), lag=0, error=None)

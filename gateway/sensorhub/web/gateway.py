@@ -65,7 +65,7 @@ class Gateway:
                 reader = LogReader(self.data_dir / LOG)
                 if reader.size() == 0:
                     reader.close()
-                    raise UnavailableError("the gateway is starting: its log has not been begun yet")
+                    raise UnavailableError("the gateway is starting, its log has not been begun")
                 self._log = reader
             return self._log
 
@@ -119,7 +119,7 @@ class Gateway:
             if self._store is None:
                 path = self.data_dir / STORE
                 if not path.exists():
-                    raise UnavailableError("the gateway is starting: its store has not been begun yet")
+                    raise UnavailableError("the gateway is starting, its store has not been begun")
                 self._store = SqliteReader(path)
             return self._store
 

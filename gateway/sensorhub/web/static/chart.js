@@ -72,7 +72,7 @@ function options(channel, hasBand) {
     cursor: {
       y: false,
       drag: { x: false, y: false },
-      points: { size: 9, width: 2, stroke: accent, fill: card },
+      points: { show: (_, column) => (column === 1 ? element("div") : null), size: 10, width: 2, stroke: accent, fill: card },
     },
     scales: { y: { range: yRange(channel) } },
     axes: [

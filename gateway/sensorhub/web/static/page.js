@@ -8,9 +8,10 @@ const POLL_MS = 2000;
 const SLOW_MS = 8000;
 const POINTS = 3000; // rows of a chart; beyond them the store answers with a coarser resolution
 const MOST_POINTS = 50_000; // hours of years, when even hours are more than POINTS
+const CALM = 5; // polls
 const FIRST_CHOICE = "pm2_5";
 
-const state = { channels: null, flags: [], status: null, nodes: [], latest: [], node: null, channel: null, drawn: "", failures: 0, answered: null };
+const state = { channels: null, flags: [], status: null, nodes: [], latest: [], node: null, channel: null, drawn: "", calm: 0, failures: 0, answered: null };
 
 class Refusal extends Error {
   constructor(status, message) {
@@ -72,7 +73,7 @@ function showChannels() {
     select.replaceChildren(...names.map((name) => new Option(state.channels.get(name).title, name)));
   }
   select.value = state.channel ?? "";
-  select.disabled = names.length === 0;
+  byId("bar").hidden = byId("newest").hidden = names.length === 0;
 }
 
 async function askSeries(node, channel, span) {
@@ -82,7 +83,8 @@ async function askSeries(node, channel, span) {
   if (!series.truncated) return series;
   query.set("resolution", "1h");
   query.set("limit", MOST_POINTS);
-  return get(`api/v1/series?${query}`);
+  const hours = await get(`api/v1/series?${query}`);
+  return hours.time.length ? hours : series;
 }
 
 async function drawChart() {
@@ -96,9 +98,11 @@ async function drawChart() {
   }
   const span = Number(byId("span").value);
   const key = [node.node, channel.name, span].join();
-  // only a node with new readings or verdicts needs another look
+  // A node without new readings or verdicts is looked at a few times more, because the store's rollups come
+  // after the readings they summarise, and then no longer.
   const drawn = [key, node.readings, node.judged, node.last_time].join();
-  if (state.drawn === drawn) return;
+  state.calm = state.drawn === drawn ? state.calm + 1 : 0;
+  if (state.calm > CALM) return;
   const series = await askSeries(node, channel, span);
   if (state.node !== node.node || state.channel !== channel.name) return; // chosen anew meanwhile
   state.drawn = drawn;
@@ -111,13 +115,17 @@ function drawNodes() {
   showNodes(state.nodes, state.node, state.status.time_ms / 1000, choose);
 }
 
+function drawLatest() {
+  showLatest(state.latest, { ...state, onProof: saveProof, onChannel: chooseChannel });
+}
+
 async function refreshNode() {
   const node = state.node;
   const latest = node ? await get(`api/v1/nodes/${encodeURIComponent(node)}/latest`) : [];
   if (state.node !== node) return;
   state.latest = latest;
-  showLatest(latest, node, state.channels, state.flags, saveProof);
   showChannels();
+  drawLatest();
   await drawChart();
 }
 
@@ -148,8 +156,8 @@ function showTrouble(error) {
   document.body.classList.toggle("stale", !starting);
   if (state.answered) return; // the last picture stays, dimmed
   byId("waiting").hidden = false;
-  text(byId("waiting-title"), starting ? "The gateway is starting" : "The gateway does not answer");
-  text(byId("waiting-text"), starting ? `${error.message}. This page goes on by itself.` : `${error.message}. This page keeps trying.`);
+  text(byId("waiting-title"), starting ? "Not ready yet" : "The gateway does not answer");
+  text(byId("waiting-text"), `${error.message[0].toUpperCase()}${error.message.slice(1)}. This page goes on by itself.`);
 }
 
 async function attempt(work) {
@@ -181,11 +189,14 @@ async function choose(node) {
   await attempt(refreshNode);
 }
 
-byId("channel").addEventListener("change", (event) => {
-  state.channel = event.target.value;
+function chooseChannel(channel) {
+  state.channel = byId("channel").value = channel;
+  drawLatest();
   writeAddress();
   attempt(drawChart);
-});
+}
+
+byId("channel").addEventListener("change", (event) => chooseChannel(event.target.value));
 byId("span").addEventListener("change", () => {
   writeAddress();
   attempt(drawChart);

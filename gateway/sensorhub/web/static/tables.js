@@ -53,25 +53,26 @@ export function showNodes(nodes, chosen, now, onChoose) {
   keyed(byId("nodes").tBodies[0], nodes, (node) => node.node,
     (node) => {
       const button = element("button", { type: "button" }, node.node, element("small"));
-      const share = element("span", { className: "share" }, element("i", {}, element("b")), element("span"));
-      const row = element("tr", {}, element("td", {}, button), element("td"), element("td", { className: "wide" }),
-        element("td", { className: "number wide" }), element("td", {}, share));
+      const share = element("span", { className: "share" }, element("span"), element("i", {}, element("b")));
+      const row = element("tr", {}, element("td", {}, button), element("td", {}, element("span"), element("small")),
+        element("td", { className: "number wide" }), element("td", { className: "number" }, share));
       row.addEventListener("click", () => onChoose(node.node));
       return row;
     },
     (row, node) => {
-      const [name, newest, heard, readings, trusted] = row.children;
+      const [name, newest, readings, trusted] = row.children;
       const button = name.firstElementChild;
       row.classList.toggle("chosen", node.node === chosen);
       button.setAttribute("aria-pressed", String(node.node === chosen));
       text(button.lastElementChild, [node.kind, node.revoked ? "revoked" : ""].filter(Boolean).join(" · "));
-      text(newest, format.clock(node.last_time));
-      text(heard, format.ago(node.last_received == null ? null : Math.max(0, now - node.last_received)));
+      text(newest.firstElementChild, format.clock(node.last_time));
+      text(newest.lastElementChild, node.last_received == null ? "" : `received ${format.ago(Math.max(0, now - node.last_received))}`);
       text(readings, format.count(node.readings));
       const share = trusted.firstElementChild;
       share.classList.toggle("low", node.trusted_share != null && node.trusted_share < 0.5);
+      share.lastElementChild.hidden = node.trusted_share == null;
       share.querySelector("b").style.width = `${100 * (node.trusted_share ?? 0)}%`;
-      text(share.lastElementChild, node.trusted_share == null ? "not judged" : format.percent(node.trusted_share));
+      text(share.firstElementChild, node.trusted_share == null ? "not yet" : format.percent(node.trusted_share));
     });
 }
 
@@ -82,18 +83,23 @@ export function flagChips(names, table) {
   });
 }
 
-export function showLatest(rows, node, channels, flags, onProof) {
+// The value and the entry of a reading both lead to its proof; the channel leads to the chart.
+export function showLatest(rows, { node, channel, channels, flags, onProof, onChannel }) {
   text(byId("latest-node"), node ? `of ${node}` : "");
   keyed(byId("latest").tBodies[0], rows, (row) => row.channel,
     (row) => {
-      const link = element("a");
-      link.addEventListener("click", (event) => onProof(event, link));
-      return element("tr", {}, element("td", { textContent: channels.get(row.channel)?.title ?? row.channel }),
-        element("td", { className: "number" }), element("td", { className: "wide" }), element("td"), element("td", {}, link));
+      const links = [element("a", { className: "value", tabIndex: -1 }), element("a")];
+      for (const link of links) link.addEventListener("click", (event) => onProof(event, link));
+      const button = element("button", { type: "button", textContent: channels.get(row.channel)?.title ?? row.channel, title: "Show it in the chart" });
+      button.addEventListener("click", () => onChannel(row.channel));
+      return element("tr", {}, element("td", {}, button), element("td", { className: "number" }, links[0]),
+        element("td", { className: "wide" }), element("td", { className: "score" }), element("td", { className: "proof" }, links[1]));
     },
     (tr, row) => {
-      const [, value, time, score, proof] = tr.children;
-      text(value, format.value(row.value, channels.get(row.channel) ?? { unit: "", decimals: 2 }));
+      const [name, value, time, score, proof] = tr.children;
+      tr.classList.toggle("chosen", row.channel === channel);
+      name.firstElementChild.setAttribute("aria-pressed", String(row.channel === channel));
+      text(value.firstElementChild, format.value(row.value, channels.get(row.channel) ?? { unit: "", decimals: 2 }));
       text(time, format.clock(row.time));
       const mark = [row.score, row.flags].join();
       if (score.dataset.mark !== mark) {
@@ -102,10 +108,11 @@ export function showLatest(rows, node, channels, flags, onProof) {
           element("span", { className: row.score == null ? "none" : row.score < 0.5 ? "low" : "", textContent: format.score(row.score) }),
           ...flagChips(row.flag_names, flags));
       }
-      const link = proof.firstElementChild;
-      link.href = `api/v1/proof/${row.message}`;
-      link.download = `proof-${row.message}.json`;
-      link.title = `Download the proof of log entry ${row.message}`;
-      text(link, `entry ${format.count(row.message)}`);
+      for (const link of [value.firstElementChild, proof.firstElementChild]) {
+        link.href = `api/v1/proof/${row.message}`;
+        link.download = `proof-${row.message}.json`;
+        link.title = `Download the proof of log entry ${row.message}`;
+      }
+      text(proof.firstElementChild, format.count(row.message));
     });
 }
