@@ -30,7 +30,7 @@ Kind = Literal["auto", "mosquitto", "amqtt"]
 
 READY_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 5.0
-MAX_INFLIGHT: Final = 4_000
+MAX_INFLIGHT: Final = 2_000
 """Unacknowledged messages on the way to one client; stock is 20, which ties throughput to commit latency."""
 MAX_QUEUED_BYTES: Final = 256 * 1024 * 1024
 MESSAGE_SIZE_LIMIT: Final = 262_144

@@ -81,7 +81,7 @@ class Subscriber:
         filters: Sequence[str],
         deliver: Callable[[list[Publish], int], None],
         *,
-        limit: int = 8_192,
+        limit: int = 2_048,
         required: int | None = None,
     ) -> None:
         self.endpoint = endpoint
@@ -300,21 +300,25 @@ class Subscriber:
 
     @staticmethod
     def _receive(sock: socket.socket) -> bytes:
-        """What the socket holds, up to RECEIVE_BYTES; empty when there is nothing to read right now."""
+        """What the socket holds, about RECEIVE_BYTES at most; empty when there is nothing to read right now."""
+        parts: list[bytes] = []
+        size = 0
+        # TLS hands out one record at a time, and a broker puts each packet in one of its own
+        secured = isinstance(sock, ssl.SSLSocket)
         try:
-            chunk = sock.recv(RECEIVE_BYTES)
-            if not chunk:
-                raise LostError("it closed the connection")
-            if isinstance(sock, ssl.SSLSocket):
-                # TLS hands out one record at a time
-                parts, size = [chunk], len(chunk)
-                while sock.pending() and size < RECEIVE_BYTES:
-                    parts.append(sock.recv(RECEIVE_BYTES))
-                    size += len(parts[-1])
-                chunk = b"".join(parts)
+            while True:
+                chunk = sock.recv(RECEIVE_BYTES)
+                if not chunk and not parts:
+                    raise LostError("it closed the connection")
+                if not secured:
+                    return chunk
+                parts.append(chunk)
+                size += len(chunk)
+                if not chunk or size >= RECEIVE_BYTES:
+                    break
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return b""
-        return chunk
+            pass
+        return b"".join(parts)
 
     @staticmethod
     def _send(sock: socket.socket, data: bytes) -> bytes:
