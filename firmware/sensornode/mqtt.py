@@ -5,8 +5,7 @@ thing that goes wrong; then `down` is set, `error` says why, and the owner conne
 connection to the next (clean session): what must not be lost is the owner's business.
 
 Every wait has an end. Connecting, subscribing and every write are limited by `timeout`; the monitor ends a
-connection whose broker stops within a packet, answers no ping or acknowledges nothing. Packets are received into one
-buffer, of which the owner is handed slices.
+connection whose broker stops within a packet, answers no ping or acknowledges nothing.
 """
 
 import asyncio
@@ -15,15 +14,7 @@ from .ticks import ticks_diff, ticks_ms
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 0x10, 0x20, 0x30, 0x40, 0x82, 0x90
 PINGREQ, PINGRESP, DISCONNECT = 0xC0, 0xD0, 0xE0
-
-_REFUSED = (
-    "",
-    "protocol version",
-    "client identifier",
-    "unavailable",
-    "user name or password",
-    "not authorised",
-)
+_REFUSED = ("protocol version", "client identifier", "unavailable", "user name or password", "not authorised")
 
 
 class MqttError(Exception):
@@ -39,8 +30,7 @@ class Client:
     :param on_down: called when a connection that stood ends.
     :param ssl: an SSL context for `asyncio.open_connection`, or None.
     :param timeout: seconds.
-    :param room: bytes for one outgoing packet.
-    :param room_in: bytes for one incoming packet; a longer publication is acknowledged, dropped and counted.
+    :param room: bytes for an outgoing packet; `room_in` for an incoming one, a longer one is acknowledged and dropped.
     """
 
     def __init__(
@@ -54,12 +44,10 @@ class Client:
         self._will = will
         self._on_message = on_message
         self._on_down = on_down
-        self._ssl = ssl
+        self._tls = {"ssl": ssl, "server_hostname": host} if ssl else {}
         self._timeout = timeout
-        self._tx = bytearray(room)
-        self._tx_view = memoryview(self._tx)
-        self._rx = bytearray(room_in)
-        self._rx_view = memoryview(self._rx)
+        self._tx = memoryview(bytearray(room))
+        self._rx = memoryview(bytearray(room_in))
         self._lock = asyncio.Lock()
         self._writer = None
         self._tasks = ()
@@ -79,8 +67,7 @@ class Client:
         self._begun = None  # when the packet that is being received began
         self._pinged = None
         self._sent = self._acked = ticks_ms()
-        tls = {"ssl": self._ssl, "server_hostname": self.host} if self._ssl else {}
-        opening = asyncio.open_connection(self.host, self.port, **tls)
+        opening = asyncio.open_connection(self.host, self.port, **self._tls)
         self._reader, self._writer = await asyncio.wait_for(opening, self._timeout)
         self.down.clear()
         transport = getattr(self._writer, "transport", None)
@@ -98,14 +85,13 @@ class Client:
 
     async def publish(self, topic, payload, qos=0, retain=False):
         """Send a publication (section 3.3). Its acknowledgement is awaited by the monitor, not here."""
-        if not qos:
-            await self._send(PUBLISH | retain, topic, payload)
-            return
-        packet_id = self._next_id()
-        if not self._unacked:
-            self._acked = ticks_ms()
-        self._unacked.add(packet_id)
-        await self._send(PUBLISH | 2 | retain, topic, packet_id, payload)
+        fields = [topic, payload]
+        if qos:
+            fields.insert(1, self._next_id())
+            if not self._unacked:
+                self._acked = ticks_ms()
+            self._unacked.add(self._id)
+        await self._send(PUBLISH | qos << 1 | retain, *fields)
 
     async def subscribe(self, *topics):
         """Subscribe with QoS 1 and wait for the grant (sections 3.8, 3.9). Raises MqttError when one is refused."""
@@ -148,12 +134,10 @@ class Client:
             topic, payload = self._will
             flags |= 0x2C
             fields += (topic, len(payload), payload)
-        if user:
-            flags |= 0x80
-            fields.append(user)
-        if password:
-            flags |= 0x40
-            fields.append(password)
+        for text, flag in ((user, 0x80), (password, 0x40)):
+            if text:
+                flags |= flag
+                fields.append(text)
         # protocol name and level, sections 3.1.2.1 and 3.1.2.2
         await self._send(CONNECT, "MQTT", bytes((4, flags)), self._keepalive, *fields)
 
@@ -163,10 +147,11 @@ class Client:
         if first != CONNACK or end - body != 2:
             raise MqttError("expected CONNACK, got 0x%02x" % first)
         code = self._rx[body + 1]
-        if code:
-            raise MqttError(
-                "refused: " + (_REFUSED[code] if code < len(_REFUSED) else str(code))
-            )  # section 3.2.2.3
+        if code:  # section 3.2.2.3
+            raise MqttError("refused: " + (_REFUSED[code - 1] if code < 6 else str(code)))
+
+    def _number(self, at):
+        return self._rx[at] << 8 | self._rx[at + 1]
 
     def _next_id(self):
         self._id = self._id % 0xFFFF + 1  # never 0, section 2.3.1
@@ -200,7 +185,7 @@ class Client:
             for part in parts:
                 tx[at : at + len(part)] = part
                 at += len(part)
-            self._writer.write(self._tx_view[:at])
+            self._writer.write(self._tx[:at])
             await asyncio.wait_for(self._writer.drain(), self._timeout)
             self._sent = ticks_ms()
 
@@ -208,11 +193,11 @@ class Client:
         """Have `count` unread bytes in the buffer."""
         if self._start + count > len(self._rx):
             unread = self._end - self._start
-            self._rx_view[:unread] = self._rx_view[self._start : self._end]
+            self._rx[:unread] = self._rx[self._start : self._end]
             self._start = 0
             self._end = unread
         while self._end - self._start < count:
-            self._end += await self._read(self._rx_view[self._end :])
+            self._end += await self._read(self._rx[self._end :])
 
     async def _read(self, into):
         if hasattr(self._reader, "readinto"):
@@ -251,18 +236,17 @@ class Client:
         return first, body, self._start, left
 
     async def _receive(self):
-        rx = self._rx
         while True:
             first, body, end, left = await self._packet()
             if first & 0xF0 == PUBLISH:
                 await self._publication(first, body, end, left)
             elif first == PUBACK and end - body == 2:
-                self._unacked.discard(rx[body] << 8 | rx[body + 1])
+                self._unacked.discard(self._number(body))
                 self._acked = ticks_ms()
             elif first == PINGRESP and end == body:
                 self._pinged = None
             elif first == SUBACK and end - body > 2 and not left:
-                self._granted = bytes(self._rx_view[body + 2 : end])
+                self._granted = bytes(self._rx[body + 2 : end])
                 self._answered.set()
             else:
                 # also a second CONNACK (section 3.2): a breach of the protocol ends the connection (section 4.8)
@@ -270,19 +254,18 @@ class Client:
             self._begun = None
 
     async def _publication(self, first, body, end, left):
-        rx = self._rx
         qos = first >> 1 & 3
-        at = body + 2 + (rx[body] << 8 | rx[body + 1] if end - body > 1 else 0)
+        at = body + 2 + (self._number(body) if end - body > 1 else 0)
         if qos > 1 or at + 2 * qos > end:
             raise MqttError("malformed publication")  # QoS 2 was never asked for
-        packet_id = rx[at] << 8 | rx[at + 1] if qos else 0
+        packet_id = self._number(at) if qos else 0
         if left:
             self.dropped += 1
             self._start = self._end = 0
             while left:
-                left -= await self._read(self._rx_view[: min(left, len(rx))])
+                left -= await self._read(self._rx[: min(left, len(self._rx))])
         elif self._on_message:
-            self._on_message(bytes(self._rx_view[body + 2 : at]), self._rx_view[at + 2 * qos : end])
+            self._on_message(bytes(self._rx[body + 2 : at]), self._rx[at + 2 * qos : end])
         if qos:
             await self._send(PUBACK, packet_id)
 
