@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+import traceback
 from contextlib import suppress
 from pathlib import Path
 
@@ -262,6 +264,7 @@ class PowerLoss:
         self.random = random.Random(seed)
         self.durable: dict[Path, int] = {}
         self.unsynced: dict[Path, int] = {}
+        self.lock = threading.RLock()  # one call at a time, so that it is known what was lost
         self.real = {
             name: getattr(os, name) for name in ("pwrite", "write", "fsync", "fdatasync", "ftruncate")
         }
@@ -272,15 +275,17 @@ class PowerLoss:
         path_rename, path_unlink = Path.rename, Path.unlink
 
         def rename(path: Path, target: Path) -> Path:
-            self.tick()
-            result = path_rename(path, target)
-            if path in self.unsynced:
-                self.unsynced[Path(target)] = self.unsynced.pop(path)
-            return result
+            with self.lock:
+                self.tick()
+                result = path_rename(path, target)
+                if path in self.unsynced:
+                    self.unsynced[Path(target)] = self.unsynced.pop(path)
+                return result
 
         def unlink(path: Path, missing_ok: bool = False) -> None:
-            self.tick()
-            path_unlink(path, missing_ok)
+            with self.lock:
+                self.tick()
+                path_unlink(path, missing_ok)
 
         Path.rename, Path.unlink = rename, unlink
 
@@ -291,16 +296,17 @@ class PowerLoss:
             path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
             if not path.is_relative_to(self.root):
                 return real(descriptor, *arguments)
-            self.tick()
-            result = real(descriptor, *arguments)
-            if name in ("fsync", "fdatasync"):
-                self.durable[path] = os.fstat(descriptor).st_size
-                self.unsynced.pop(path, None)
-            elif name == "ftruncate":
-                self.durable[path] = min(self.durable.get(path, 0), arguments[0])
-            else:
-                self.unsynced[path] = self.durable.get(path, 0)
-            return result
+            with self.lock:
+                self.tick()
+                result = real(descriptor, *arguments)
+                if name in ("fsync", "fdatasync"):
+                    self.durable[path] = os.fstat(descriptor).st_size
+                    self.unsynced.pop(path, None)
+                elif name == "ftruncate":
+                    self.durable[path] = min(self.durable.get(path, 0), arguments[0])
+                else:
+                    self.unsynced[path] = self.durable.get(path, 0)
+                return result
 
         return call
 
@@ -325,7 +331,7 @@ def work_until_power_loss(path: Path, signer, numbered, steps, countdown: int) -
     child = os.fork()
     if child == 0:
         code = 1
-        with suppress(BaseException):
+        try:
             os.close(source)
             write = os.write
             PowerLoss(path, countdown, countdown).install()
@@ -339,6 +345,8 @@ def work_until_power_loss(path: Path, signer, numbered, steps, countdown: int) -
             log.settle()
             log.close()
             code = 0
+        except BaseException:
+            traceback.print_exc()
         os._exit(code)
     os.close(sink)
     with os.fdopen(source) as file:
