@@ -97,13 +97,14 @@ class World:
     """A log in memory that can be read like one on disk."""
 
     contract: bytes | None = CONTRACT
+    chain_id: int = CHAIN_ID
     entries_: list[bytes] = field(default_factory=list)
     tree: Tree = field(default_factory=Tree)
 
     def __post_init__(self) -> None:
         self.signer = NoteSigner(ORIGIN, hashlib.sha256(b"sensorhub test note key").digest())
         self.gateway = secret("gateway")
-        chain_id = CHAIN_ID if self.contract else 0
+        chain_id = self.chain_id if self.contract else 0
         self.append(Genesis(SITE, GATEWAY, self.signer.public_key, chain_id, self.contract))
         self.anchors: dict[int, Anchor] = {}
 
@@ -287,9 +288,9 @@ def readings(step: int) -> list[tuple[str, float, float]]:
     return [("pm2_5", 8 + step, 0), ("temperature", 4.5 + step / 2, 0), ("wind_speed", 1.25, 10)]
 
 
-def sample(contract: bytes | None = CONTRACT) -> Sample:
+def sample(contract: bytes | None = CONTRACT, chain_id: int = CHAIN_ID) -> Sample:
     """Sixteen or so entries: two enrolments, messages of both nodes, verdicts, a message without a clock."""
-    world = World(contract)
+    world = World(contract, chain_id)
     north, south = Device("north", secret("north")), Device("south", secret("south"))
     enrolled_north = world.enrol(north)
     enrolled_south = world.enrol(south)

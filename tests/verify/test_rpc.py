@@ -1,0 +1,95 @@
+"""A JSON-RPC server that answers wrongly never makes an answer wrong: it leaves it open."""
+
+import http.server
+import json
+import threading
+
+import pytest
+
+from sensorhub.verify.answers import ANCHORED, FLAGGED, State
+from sensorhub.verify.chain_view import ChainUnreachable
+from sensorhub.verify.check import check_proof
+from sensorhub.verify.proof import format_proof
+from sensorhub.verify.rpc import RpcChain
+
+
+@pytest.fixture
+def server():
+    """A server whose answer the test sets: bytes, or a function of the request."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            answer = self.server.answer
+            body = answer if isinstance(answer, bytes) else json.dumps(answer(request)).encode()
+            self.send_response(self.server.status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.status = 200
+        running.url = f"http://127.0.0.1:{running.server_address[1]}"
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (b"", "answered no JSON"),
+        (b"[" * 5000, "answered no JSON"),
+        (b"[]", "refused"),
+        (b"{}", "refused"),
+        (b'{"result": null, "error": {"message": "rate limit"}}', "refused eth_chainId: rate limit"),
+        (b'{"result": "abc"}', "answered no hex number"),
+        (b'{"result": 5}', "answered no hex number"),
+        (b'{"result": "0xzz"}', "answered no hex number"),
+        (b"x" * (16 * 1024 * 1024 + 1), "answered more than"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_wrong_answer_is_named(server, answer, problem):
+    server.answer = answer
+    with pytest.raises(ChainUnreachable, match=problem):
+        RpcChain(server.url).chain_id()
+
+
+def test_an_error_of_the_server_is_named(server):
+    server.answer, server.status = b"", 429
+    with pytest.raises(ChainUnreachable, match="answered 429 to eth_chainId"):
+        RpcChain(server.url).chain_id()
+
+
+@pytest.mark.parametrize(
+    "receipt",
+    [
+        [],
+        {},
+        {"transactionHash": "0x00", "status": "0x1", "blockNumber": "0x1", "logs": []},
+        {"transactionHash": "TX", "status": "0x1", "blockNumber": None, "logs": []},
+        {"transactionHash": "TX", "status": "0x1", "blockNumber": "0x1", "logs": {}},
+        {"transactionHash": "TX", "status": "0x1", "blockNumber": "0x1", "logs": [5]},
+        {"transactionHash": "TX", "status": "0x1", "blockNumber": "0x1", "logs": [{"topics": 1}]},
+        {"transactionHash": "TX", "status": "0x1", "blockNumber": "0x1", "logs": [{"topics": ["0x1"]}]},
+    ],
+)
+def test_a_malformed_receipt_leaves_the_answer_open(server, sample, receipt):
+    proof = sample.world.proof(sample.message, node=sample.enrolled_north, verdict=sample.verdict)
+    text = json.dumps(receipt).replace("TX", "0x" + proof.anchor.tx.hex())
+
+    def answer(request):
+        if request["method"] == "eth_chainId":
+            return {"result": hex(proof.anchor.chain_id)}
+        if request["method"] == "eth_getTransactionReceipt":
+            return {"result": json.loads(text)}
+        return {"error": {"code": -32601, "message": "no such method"}}
+
+    server.answer = answer
+    report = check_proof(format_proof(proof), chain=RpcChain(server.url))
+    assert report[ANCHORED].state is State.UNKNOWN
+    assert report[FLAGGED].state is State.UNKNOWN
+    assert "refused eth_getLogs: no such method" in report[FLAGGED].reason
