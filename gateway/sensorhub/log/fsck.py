@@ -215,8 +215,6 @@ class _Check:
         if trouble:
             self._damage(path, trouble, start, start + TILE_WIDTH - 1)
         tile = self._read(tile_path)
-        if entries is not None and index == 0:
-            self._first = entries[0]
         leaves = leaf_hashes(entries) if entries is not None else None
         if leaves is None or tile is None:
             row = leaves or tile
@@ -230,9 +228,11 @@ class _Check:
                 self._note_mark(start, None)
                 return witness
             self._note_mark(start, row)
+            self._note_genesis(index, entries)
             return found
         if leaves == tile:
             self._note_mark(start, leaves)
+            self._note_genesis(index, entries)
             return perfect_root(leaves)
         wrong = [
             start + at for at, (left, right) in enumerate(zip(leaves, tile, strict=True)) if left != right
@@ -247,12 +247,18 @@ class _Check:
             for entry in wrong:
                 self._damage(tile_path, "the leaf hash was changed", entry)
             self._note_mark(start, leaves)
+            self._note_genesis(index, entries)
             return from_entries
         what = "entries and leaf hashes differ and the tile above fits neither"
         self._damage(path, what, wrong[0], wrong[-1])
         self._damage(tile_path, what, wrong[0], wrong[-1])
         self._note_mark(start, None)
         return witness
+
+    def _note_genesis(self, index: int, entries: list[bytes] | None) -> None:
+        """Remembers entry 0 once its bundle is believed: a damaged one must not accuse the checkpoint."""
+        if index == 0 and entries:
+            self._first = entries[0]
 
     def _check_row(self, path: TilePath, row: list[bytes | None], stored: list[bytes] | None) -> bytes | None:
         """Compares a tile with the roots of the tiles below it; returns its root."""

@@ -1,0 +1,233 @@
+"""Appending from other processes."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+
+import cbor2
+import pytest
+
+from sensorhub.log.appender import MAX_ENTRIES, MAX_REQUEST, AppendError, AppendServer, LogClient
+from sensorhub.log.entries import ArtefactEntry, MessageEntry, VerdictEntry, encode_entry
+from sensorhub.log.errors import LogError, LogFullError
+from sensorhub.log.reader import LogReader
+
+
+class Writer:
+    """One thread that appends and commits what clients submit, as the ingest does between its messages."""
+
+    def __init__(self, log) -> None:
+        self.log = log
+        self.executor = concurrent.futures.ThreadPoolExecutor(1)
+        self.failure: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def submit(self, entries: list[bytes]) -> concurrent.futures.Future[int]:
+        return self.executor.submit(self.append, entries)
+
+    def append(self, entries: list[bytes]) -> int:
+        self.gate.wait()
+        if self.failure:
+            raise self.failure
+        first = self.log.append_many(entries)
+        self.log.commit()
+        return first
+
+
+@pytest.fixture
+def writer(open_log):
+    writer = Writer(open_log())
+    yield writer
+    writer.gate.set()
+    writer.executor.shutdown()
+
+
+@pytest.fixture
+def server(tmp_path, writer):
+    with AppendServer(tmp_path / "run" / "log.sock", writer.submit, timeout=5) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server):
+    with LogClient(server.path, timeout=10) as client:
+        yield client
+
+
+def verdict(index: int) -> bytes:
+    return encode_entry(VerdictEntry(1, b"", "rules/1", ((index, ((255, 0),)),)))
+
+
+def test_entries_arrive_in_order_and_committed(client, server, tmp_path):
+    assert stat.S_IMODE(server.path.stat().st_mode) == 0o600
+    assert client.append([verdict(0)]) == 0
+    assert client.append([verdict(1), verdict(2)]) == 1
+    with LogReader(tmp_path / "log") as reader:
+        assert [entry for _, entry in reader.entries(0)] == [verdict(0), verdict(1), verdict(2)]
+
+
+def test_clients_in_other_processes(server, tmp_path):
+    program = f"""
+        import sys
+        from sensorhub.log.appender import LogClient
+        from sensorhub.log.entries import ArtefactEntry, encode_entry
+        client = LogClient({str(server.path)!r})
+        for number in range(20):
+            entries = [encode_entry(ArtefactEntry(number, sys.argv[1], bytes(32), str(part))) for part in range(5)]
+            print(client.append(entries))
+    """
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(program), name], stdout=subprocess.PIPE, text=True
+        )
+        for name in ("a", "b", "c")
+    ]
+    firsts = []
+    for child in children:
+        output, _ = child.communicate(timeout=30)
+        assert child.returncode == 0
+        firsts += map(int, output.split())
+    assert sorted(firsts) == list(range(0, 300, 5))
+    with LogReader(tmp_path / "log") as reader:
+        whats = [cbor2.loads(entry)[2:5:2] for _, entry in reader.entries(0)]
+    for start in range(0, 300, 5):
+        assert [what for what, _ in whats[start : start + 5]] == [whats[start][0]] * 5
+        assert [part for _, part in whats[start : start + 5]] == list("01234")
+
+
+def test_a_threaded_client(client):
+    firsts = []
+    threads = [
+        threading.Thread(target=lambda: firsts.extend(client.append([verdict(1)]) for _ in range(20)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(firsts) == list(range(80))
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        (encode_entry(MessageEntry(1, b"x")), "not of a kind that may be appended"),
+        (b"", "not of a kind"),
+        (b"\x83\x04\x00", "CBOR"),
+        (cbor2.dumps([4, 1, b"", "rules/1", [[1, [[999, 0]]]]]), "score"),
+        (verdict(1) + b"\0", "deterministic"),
+        ("text", "no byte string"),
+    ],
+)
+def test_entries_that_are_refused(client, writer, entry, text):
+    with pytest.raises(AppendError, match=text) as caught:
+        client.append([verdict(0), entry])
+    assert not caught.value.uncertain
+    assert writer.log.size == 0
+    assert client.append([verdict(0)]) == 0
+
+
+def test_requests_that_are_refused(client, server):
+    for entries in ([], [b"x"] * (MAX_ENTRIES + 1), [bytes(60_000)] * (MAX_REQUEST // 60_000 + 1)):
+        with pytest.raises(AppendError, match="one append takes"):
+            client.append(entries)
+
+    def ask(request: bytes) -> object:
+        with socket.socket(socket.AF_UNIX) as raw:
+            raw.connect(str(server.path))
+            raw.sendall(request)
+            (length,) = struct.unpack(">I", raw.recv(4, socket.MSG_WAITALL))
+            return cbor2.loads(raw.recv(length, socket.MSG_WAITALL))
+
+    for body in (b"\xff", b"", cbor2.dumps({}), cbor2.dumps([]), os.urandom(50)):
+        assert isinstance(ask(struct.pack(">I", len(body)) + body), str)
+    assert "at most" in ask(struct.pack(">I", MAX_REQUEST + 1))
+    assert client.append([verdict(0)]) == 0
+
+
+def test_the_writers_error_reaches_the_client(client, writer):
+    writer.failure = LogFullError("no room; free space")
+    with pytest.raises(AppendError, match="no room; free space") as caught:
+        client.append([verdict(0)])
+    assert not caught.value.uncertain
+    writer.failure = RuntimeError("surprise")
+    with pytest.raises(AppendError, match="RuntimeError: surprise"):
+        client.append([verdict(0)])
+    writer.failure = None
+    assert client.append([verdict(0)]) == 0
+
+
+def test_a_commit_that_takes_too_long_is_uncertain(tmp_path, writer):
+    writer.gate.clear()
+    with (
+        AppendServer(tmp_path / "s", writer.submit, timeout=0.05) as server,
+        LogClient(server.path) as client,
+    ):
+        with pytest.raises(AppendError, match="look in the log") as caught:
+            client.append([verdict(0)])
+        assert caught.value.uncertain
+        writer.gate.set()
+    with LogReader(tmp_path / "log") as reader:
+        assert reader.wait(0, 10)
+        assert reader.entry(0) == verdict(0)
+
+
+def test_a_client_that_gives_up_waiting_is_uncertain(server, writer):
+    writer.gate.clear()
+    with LogClient(server.path, timeout=0.1) as client:
+        with pytest.raises(AppendError, match="look in the log") as caught:
+            client.append([verdict(0)])
+        assert caught.value.uncertain
+        writer.gate.set()
+        # The late answer to the first request is not taken for that of the second.
+        assert LogClient(server.path).append([verdict(1)]) == 1
+        assert client.append([verdict(2)]) == 2
+
+
+def test_a_client_connects_again_when_the_server_was_away(tmp_path, writer):
+    path = tmp_path / "log.sock"
+    with LogClient(path, timeout=0.1) as client:
+        with pytest.raises(AppendError, match="is the ingest running") as caught:
+            client.append([verdict(0)])
+        assert not caught.value.uncertain
+    with LogClient(path, timeout=10) as client:
+        for index in range(3):
+            with AppendServer(path, writer.submit):
+                assert client.append([verdict(index)]) == index
+            assert not path.exists()
+        path.touch()  # a dead one
+        later = AppendServer(path, writer.submit)
+        threading.Timer(0.2, later.start).start()
+        assert client.append([verdict(3)]) == 3
+        later.close()
+
+
+def test_a_server_that_ends_in_between_leaves_the_client_uncertain(tmp_path, writer):
+    writer.gate.clear()
+    server = AppendServer(tmp_path / "log.sock", writer.submit)
+    server.start()
+    threading.Timer(0.2, lambda: (threading.Timer(0.2, writer.gate.set).start(), server.close())).start()
+    with LogClient(server.path) as client, pytest.raises(AppendError) as caught:
+        client.append([verdict(0)])
+    assert caught.value.uncertain
+
+
+def test_long_paths(tmp_path, writer):
+    path = tmp_path / ("d" * 100) / ("e" * 100) / "log.sock"
+    with AppendServer(path, writer.submit), LogClient(path) as client:
+        assert client.append([verdict(0)]) == 0
+    with pytest.raises(LogError, match="cannot listen"):
+        AppendServer(tmp_path / "log" / "head" / "x", writer.submit).start()
+
+
+def test_artefacts_may_be_appended(client):
+    assert client.append([encode_entry(ArtefactEntry(1, "rules", bytes(32), "rules/1"))]) == 0
