@@ -48,6 +48,7 @@ CREATE TABLE message (
 );
 CREATE INDEX message_time ON message (node, layout, last, first);
 CREATE INDEX message_undated ON message (clock) WHERE last IS NULL;
+CREATE INDEX message_cloned ON message (clone) WHERE clone IS NOT NULL;
 CREATE TABLE verdict (message INTEGER PRIMARY KEY, entry INTEGER NOT NULL, scores TEXT NOT NULL, flags TEXT);
 CREATE TABLE dirty (node INTEGER NOT NULL, bucket INTEGER NOT NULL, PRIMARY KEY (node, bucket)) WITHOUT ROWID;
 {_ROLLUP.format(name="5m")}

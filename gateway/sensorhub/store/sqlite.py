@@ -325,7 +325,7 @@ class SqliteStore(SqliteReader):
             place = state.recent.get(message) or self._find_place(message)
             if place is None or len(pairs) != len(place.layout.channels):
                 continue  # expired, or not a verdict on that message
-            scores, flags = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+            scores, flags = zip(*pairs, strict=True)
             if message <= state.judged_upto:
                 self._retract(message, place)
             else:
@@ -350,12 +350,15 @@ class SqliteStore(SqliteReader):
             listed = _integers(scores)
             self._count_verdict(place, listed, _integers(flags) if flags else [0] * len(listed), -1)
 
-    def _count_verdict(self, place: _Place, scores: list[int], flags: list[int], sign: int) -> None:
+    def _count_verdict(self, place: _Place, scores: Sequence[int], flags: Sequence[int], sign: int) -> None:
         change, numbers = self._state.change(place.node), place.layout.numbers
         if numbers is not None:
             scores, flags = [scores[i] for i in numbers], [flags[i] for i in numbers]
         change.judged += sign * len(scores)
-        change.trusted += sign * sum(score >= TRUSTED for score in scores)
+        if scores and min(scores) >= TRUSTED:
+            change.trusted += sign * len(scores)
+        else:
+            change.trusted += sign * sum(score >= TRUSTED for score in scores)
         if any(flags):
             counts = self._state.flags
             for each in flags:
