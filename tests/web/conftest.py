@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient, TestServer
 from coincurve import PrivateKey
 
@@ -264,13 +265,31 @@ def beijing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site.close()
 
 
+@pytest.fixture(scope="session")
+def beijing_server(beijing: Site) -> Iterator[Serving]:
+    """The larger gateway, served."""
+    with Serving(beijing) as server:
+        yield server
+
+
+@pytest.fixture
+async def client(beijing_server: Serving):
+    """A client of the larger gateway; bodies come as they were sent."""
+    async with ClientSession(
+        beijing_server.url, auto_decompress=False, headers={"Accept-Encoding": "identity"}
+    ) as session:
+        yield session
+
+
 @pytest.fixture
 async def open_client():
     """Opens a client of a site's app."""
     clients: list[TestClient] = []
 
     async def start(site: Site) -> TestClient:
-        client = TestClient(TestServer(site.app()), auto_decompress=False)
+        client = TestClient(
+            TestServer(site.app()), auto_decompress=False, headers={"Accept-Encoding": "identity"}
+        )
         await client.start_server()
         clients.append(client)
         return client
