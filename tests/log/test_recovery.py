@@ -482,6 +482,35 @@ def run_full(path: Path, ballast: str, open_log) -> None:
         assert [entry for _, entry in reader.entries(0)] == entries
 
 
+ROLLED_BACK = f"""
+    import os, resource, sys
+    from sensorhub.log.errors import LogFullError
+    from sensorhub.log.log import Log
+    from sensorhub.log.note import NoteSigner
+    signer = NoteSigner({ORIGIN!r}, bytes(range(32)))
+    log = Log.open(sys.argv[1], origin={ORIGIN!r}, signer=signer, checkpoint_interval=0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    log.append_many([b"given up".ljust(500)] * 100)
+    try:
+        log.commit()
+    except LogFullError:
+        log.rollback()
+    log.append(b"kept".ljust(500))
+    assert log.commit() == 1
+    os._exit(0)
+"""
+
+
+def test_what_was_rolled_back_does_not_come_back(memory, open_log):
+    # The failed commit left whole records on the disk, right behind where the kept one ends.
+    path = memory / "log"
+    subprocess.run([sys.executable, "-c", textwrap.dedent(ROLLED_BACK), str(path)], check=True)
+    log = open_log(path)
+    assert log.committed == 1
+    with LogReader(path) as reader:
+        assert list(reader.entries(0)) == [(0, b"kept".ljust(500))]
+
+
 def test_a_file_size_limit_is_a_full_disk(memory, open_log):
     run_full(memory / "log", "limit", open_log)
 
