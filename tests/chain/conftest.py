@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import pytest
 
 from sensorhub.chain import devnet, digest
 from sensorhub.chain.contract import GatewayLogContract, connect
-from sensorhub.chain.devchain import DEV_KEY
+from sensorhub.chain.devchain import DEV_CONTRACT, DEV_KEY
 from sensorhub.chain.digest import ChainCheckpoint
 
 HERE = Path(__file__).parent
@@ -41,7 +42,7 @@ def anvil_binary() -> Path:
 @contextlib.contextmanager
 def anvil(*options: str):
     """A fresh anvil on a free port; gives its URL."""
-    argv = [str(anvil_binary()), "--port", "0", "--chain-id", "31337", *options]
+    argv = [str(anvil_binary()), "--chain-id", "31337", *options]
     # It logs every request: into a file, since a pipe that nobody reads would stop it.
     with (
         tempfile.TemporaryFile("w+") as log,
@@ -132,13 +133,9 @@ def chain_of(kind: str, **options):
     """A chain of either kind, with GatewayLog deployed by the relay account."""
     if kind == "eth-tester":
         with devnet.running(**options) as running:
-            yield Chain(
-                kind,
-                running.url,
-                GatewayLogContract(connect(running.url), bytes.fromhex(running.contract[2:])),
-            )
+            yield Chain(kind, running.url, GatewayLogContract(connect(running.url), DEV_CONTRACT))
         return
-    with anvil() as url:
+    with anvil("--port", str(options.get("port", 0))) as url:
         web3 = connect(url)
         for address in (digest.address(RELAY.public_key), *options.get("funded", ())):
             web3.provider.make_request("anvil_setBalance", ["0x" + address.hex(), hex(10**24)])
@@ -148,13 +145,6 @@ def chain_of(kind: str, **options):
 @pytest.fixture(scope="session", params=["eth-tester", "anvil"])
 def chain(request):
     """One chain for the whole session; every test uses logs of its own."""
-    with chain_of(request.param) as running:
-        yield running
-
-
-@pytest.fixture(params=["eth-tester", "anvil"])
-def own_chain(request):
-    """A fresh chain for one test."""
     with chain_of(request.param) as running:
         yield running
 
@@ -310,19 +300,13 @@ def gateway(chain):
 
 
 @pytest.fixture
-def gateway_on():
-    """Makes gateways on a given chain with other trees, keys or owners, not opened."""
+def make_gateway(chain):
+    """Makes gateways with other trees, keys or owners, not opened."""
 
-    def make(chain, tree=None, **options):
+    def make(tree=None, **options):
         return Gateway(chain, tree or UniformTree(), **options)
 
     return make
-
-
-@pytest.fixture
-def make_gateway(chain, gateway_on):
-    """The same on the chain of the session."""
-    return functools.partial(gateway_on, chain)
 
 
 @pytest.fixture
@@ -339,3 +323,11 @@ def uniform_tree():
 @pytest.fixture(scope="session")
 def naive_tree():
     return NaiveTree
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port on which nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

@@ -127,14 +127,14 @@ def test_a_replayed_post_is_refused(gateway):
         gateway.prepare(first, [], head=ChainCheckpoint(gateway.log_id, 0, 0, bytes(32), bytes(32), 0, 0))
 
 
-@pytest.mark.parametrize("field", ["seq", "size", "root", "prev", "start", "end"])
-def test_the_head_must_be_named_exactly(gateway, field):
+def test_the_head_must_be_named_exactly(gateway):
     gateway.post(5)
     gateway.post(9)
-    value = getattr(gateway.head, field)
-    wrong = value + 1 if isinstance(value, int) else os.urandom(32)
-    with refused("not the head"):
-        gateway.prepare(gateway.next(20), head=replace(gateway.head, **{field: wrong}))
+    for field in ("seq", "size", "root", "prev", "start", "end"):
+        value = getattr(gateway.head, field)
+        wrong = value + 1 if isinstance(value, int) else os.urandom(32)
+        with refused("not the head"):
+            gateway.prepare(gateway.next(20), head=replace(gateway.head, **{field: wrong}))
 
 
 @pytest.mark.parametrize("changes", [{"seq": 4}, {"seq": 2}, {"prev": bytes(32)}, {"prev": b"\x01" * 32}])
@@ -284,14 +284,14 @@ class TestOpening:
         commitment = digest.commitment(gateway.log_id, gateway.address, digest.NO_OWNER, b"\x07" * 32)
         assert wire_code(gateway, "reservations", commitment) == first.block
 
-    def test_is_refused_in_the_block_of_the_reservation(self, own_chain, gateway_on):
+    def test_is_refused_in_the_block_of_the_reservation(self, chain, make_gateway):
         """So a thief who sees `open` in the pool cannot reserve and open in front of it in one block."""
-        gateway = gateway_on(own_chain)
-        contract, nonce, fees = own_chain.contract, own_chain.nonce(), own_chain.fees()
+        gateway = make_gateway()
+        contract, nonce, fees = chain.contract, chain.nonce(), chain.fees()
         commitment = digest.commitment(gateway.log_id, gateway.address, digest.NO_OWNER, b"\x07" * 32)
         reserve = contract.prepare_reserve(RELAY, commitment, nonce=nonce, fees=fees)
         # Estimated on a chain where the reservation exists, sent on one where it is still in the pool.
-        snapshot = own_chain.snapshot()
+        snapshot = chain.snapshot()
         gateway.reserve()
         opening = contract.prepare_open(
             RELAY,
@@ -303,11 +303,14 @@ class TestOpening:
             nonce=nonce + 1,
             fees=fees,
         )
-        own_chain.revert(snapshot)
-        own_chain.rpc("evm_setAutomine", False)
-        contract.send(reserve.raw)
-        contract.send(opening.raw)
-        own_chain.mine()
+        chain.revert(snapshot)
+        chain.rpc("evm_setAutomine", False)
+        try:
+            contract.send(reserve.raw)
+            contract.send(opening.raw)
+            chain.mine()
+        finally:
+            chain.rpc("evm_setAutomine", True)
         first, second = contract.receipt(reserve.tx), contract.receipt(opening.tx)
         assert first.block == second.block
         assert (first.succeeded, second.succeeded) == (True, False)

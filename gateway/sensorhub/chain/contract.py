@@ -58,9 +58,14 @@ def connect(rpc_url: str, *, timeout: float = TIMEOUT_S) -> Web3:
     """A web3 over HTTP that never retries by itself: whoever calls knows better what may be repeated."""
     if urllib.parse.urlsplit(rpc_url).scheme not in ("http", "https"):
         raise ChainError("the RPC URL of the chain must begin with http:// or https://")
-    return Web3(
+    web3 = Web3(
         HTTPProvider(rpc_url, request_kwargs={"timeout": timeout}, exception_retry_configuration=None)
     )
+    # These ask for the chain id before nearly every call, which doubles the requests. Addresses here are no
+    # names, and a transaction for another chain is refused by the node, since its signature covers the id.
+    web3.middleware_onion.remove("validation")
+    web3.middleware_onion.remove("ens_name_to_address")
+    return web3
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +146,7 @@ class GatewayLogContract:
         self.web3 = web3
         self.address = address
         self._server = _server(web3)
+        self._chain_id: int | None = None
         self._contract = web3.eth.contract(address=_checksum(address), abi=gateway_log().abi)
 
     @classmethod
@@ -175,7 +181,8 @@ class GatewayLogContract:
     def chain_id(self) -> int:
         """EIP-155 id of the chain that answers."""
         with self._asking("asking for the chain id"):
-            return self.web3.eth.chain_id
+            self._chain_id = self.web3.eth.chain_id
+        return self._chain_id
 
     def block_number(self) -> int:
         """Number of the newest block."""
@@ -472,7 +479,7 @@ class GatewayLogContract:
             "gas": gas,
             "maxFeePerGas": Wei(fees.most),
             "maxPriorityFeePerGas": Wei(min(fees.tip, fees.most)),
-            "chainId": self.web3.eth.chain_id,
+            "chainId": self._chain_id or self.chain_id(),
         }
 
     def _signed(self, account: LocalAccount, parameters: TxParams, fees: Fees) -> Prepared:

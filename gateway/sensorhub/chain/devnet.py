@@ -64,6 +64,8 @@ async def serve(
     async def handle(request: web.Request) -> web.Response:
         try:
             body = json.loads(await request.read())
+        except ConnectionResetError:
+            return web.Response(status=400)  # whoever asked is gone
         except (ValueError, RecursionError):
             error = {"code": PARSE_ERROR, "message": "the body is not JSON"}
             return web.json_response({"jsonrpc": "2.0", "id": None, "error": error})

@@ -161,7 +161,6 @@ class Poster:
                     logger.warning("%s", error)
                 self._error = str(error)
                 self._failures += 1
-                self._checked = False
                 delay, pause = pause, min(2 * pause, LAST_PAUSE_S)
             deadline = time.monotonic() + delay
             while not stop.is_set():
@@ -180,6 +179,13 @@ class Poster:
             ChainError: the chain cannot be asked or refuses; calling again later may help.
             LogError: the log cannot be read.
         """
+        try:
+            return self._step()
+        except ChainError:
+            self._checked = False
+            raise
+
+    def _step(self) -> float:
         if self._log_id is None and not self._identify():
             self._state = "waiting for the log"
             return IDLE_POLL_S[0]
