@@ -130,18 +130,17 @@ def export(
     who = identity(log)
     head = heads[-1] if heads else newest_note(log)
     found = _scan(log, head.size, selection, tell)
-    used = _selected(log, found, selection)
-    if not used:
+    used = _selected(log, found, selection, tell)
+    if not used.indices:
         wanted = "judged " if selection.judged else ""
         raise DatasetError(
             f"no {wanted}reading of the {head.size} entries under the checkpoint fits the selection: take a wider "
             "one, or wait until the readings are judged and anchored"
         )
-    indices = sorted(_evidence(found, used, head.size, log))
     temporary = directory.with_name(f".{directory.name}.{os.getpid()}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        manifest = _write(log, temporary, who, head, selection, about, found, used, indices, tell)
+        manifest = _write(log, temporary, who, head, selection, about, found, used, tell)
         data = format_manifest(manifest)
         (temporary / MANIFEST).write_bytes(data)
         _sync(temporary)
@@ -231,15 +230,35 @@ class _Judgements:
         return Judgement(index, self._judge, self._pairs[message])
 
 
-def _selected(log: LogSource, found: _Found, selection: Selection) -> list[int]:
-    """Log indices of the messages that give at least one row."""
+@dataclass(slots=True)
+class _Used:
+    """Messages that give at least one row, and what else their rows rest on."""
+
+    indices: list[int] = field(default_factory=list)
+    nodes: set[str] = field(default_factory=set)
+    evidence: set[int] = field(default_factory=set)
+
+
+def _selected(log: LogSource, found: _Found, selection: Selection, tell: Progress) -> _Used:
     judgements = _Judgements(log, found.verdict_of)
-    used = []
-    for logged in _messages(log, found.candidates):
+    used = _Used()
+    for position, logged in enumerate(_messages(log, found.candidates)):
+        if position % 4096 == 0:
+            tell("selecting readings", position, len(found.candidates))
+        signed, pack = logged.message.signed, logged.message.pack
         judgement = judgements.get(logged.index)
-        judged = judgement is not None and len(judgement.pairs) == len(logged.message.pack.names)
-        if wanted_records(logged, found.epochs.base_time(logged.message), judged, selection):
-            used.append(logged.index)
+        judged = judgement is not None and len(judgement.pairs) == len(pack.names)
+        if not wanted_records(logged, found.epochs.base_time(logged.message), judged, selection):
+            continue
+        used.indices.append(logged.index)
+        used.nodes.add(pack.node)
+        if judgement is not None:
+            used.evidence.add(judgement.index)
+        source = found.epochs.source.get((signed.kid, signed.boot))
+        if pack.base_time is None and source is not None:
+            used.evidence.add(source)
+    # the genesis entry names the log, and every node entry goes along: who may sign is decided by all of them
+    used.evidence.update((0, *found.nodes, *used.indices))
     return used
 
 
@@ -250,19 +269,6 @@ def _messages(log: LogSource, indices: Iterable[int]) -> Iterator[Logged]:
             yield logged
 
 
-def _evidence(found: _Found, used: Sequence[int], size: int, log: LogSource) -> set[int]:
-    """Entries that the rows rest on: genesis, every node entry, the messages, their verdicts, their dates."""
-    indices = {0, *used, *found.nodes}
-    indices.update(found.verdict_of[message] for message in used if message in found.verdict_of)
-    for logged in _messages(log, used):
-        if logged.message.pack.base_time is None:
-            source = found.epochs.source.get((logged.message.signed.kid, logged.message.signed.boot))
-            if source is not None:
-                indices.add(source)
-    assert all(index < size for index in indices)
-    return indices
-
-
 def _write(
     log: LogSource,
     directory: Path,
@@ -271,10 +277,10 @@ def _write(
     selection: Selection,
     about: About,
     found: _Found,
-    used: Sequence[int],
-    indices: Sequence[int],
+    used: _Used,
     tell: Progress,
 ) -> Manifest:
+    indices = sorted(used.evidence)
     (directory / ENTRIES).parent.mkdir(parents=True)
     with (directory / ENTRIES).open("wb") as file:
         for position, record in enumerate(format_entries((index, log.entry(index)) for index in indices)):
@@ -284,7 +290,6 @@ def _write(
     hashes = multiproof(indices, head.size, log.hash_of)
     (directory / MULTIPROOF).write_bytes(b"".join(hashes))
     (directory / NOTE).write_bytes(head.note)
-    nodes = {logged.message.pack.node for logged in _messages(log, used)}
     manifest = Manifest(
         about=about,
         selection=selection,
@@ -292,7 +297,7 @@ def _write(
         origin=origin_of(who.genesis),
         size=head.size,
         root=tree_root(head.size, log.hash_of),
-        counts=Counts(0, len(used), len(nodes), len(indices)),
+        counts=Counts(0, len(used.indices), len(used.nodes), len(indices)),
         anchor=head.anchor,
         files=(),
     )
@@ -301,15 +306,19 @@ def _write(
     channels: set[str] = set()
     judgements = _Judgements(log, found.verdict_of)
     try:
-        for batch in derive(_messages(log, used), judgements.get, found.epochs, selection, chunk=CHUNK_ROWS):
+        for batch in derive(
+            _messages(log, used.indices), judgements.get, found.epochs, selection, chunk=CHUNK_ROWS
+        ):
             writer.write(batch)
             rows += len(batch)
             channels.update(batch.columns["channel"])
-            tell("writing rows", batch.columns["message"][-1], used[-1])
+            tell("writing rows", batch.columns["message"][-1], used.indices[-1])
     finally:
         writer.close()
-    manifest = replace(manifest, counts=Counts(rows, len(used), len(nodes), len(indices)))
-    (directory / README).write_text(datasheet(manifest, sorted(nodes), sorted(channels)), encoding="utf-8")
+    manifest = replace(manifest, counts=Counts(rows, len(used.indices), len(used.nodes), len(indices)))
+    (directory / README).write_text(
+        datasheet(manifest, sorted(used.nodes), sorted(channels)), encoding="utf-8"
+    )
     data = _listed(directory, DATA)
     (directory / CROISSANT).write_text(croissant(manifest, data), encoding="utf-8")
     return replace(manifest, files=tuple(_listed(directory, path) for path in FILES))
