@@ -4,11 +4,14 @@ import asyncio
 import gzip
 import json
 import sqlite3
+import threading
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from yarl import URL
 
+import sensorhub.web
 from sensorhub.channels import BY_NAME
 from sensorhub.errors import SensorhubError
 from sensorhub.quality.flags import Flag
@@ -338,6 +341,61 @@ class TestStartingAndChanging:
                 return
             await asyncio.sleep(0.05)
         pytest.fail("the new reading never showed")
+
+
+class TestUnderLoad:
+    async def test_many_ask_while_the_store_is_rebuilt_again_and_again(self, site, open_client):
+        client = await open_client(site)
+        site.store.close()
+        path = site.data_dir / "store.sqlite"
+        paths = [
+            "/api/v1/status",
+            "/api/v1/nodes",
+            "/api/v1/nodes/aotizhongxin/latest",
+            "/api/v1/series?node=aotizhongxin&channel=pm10",
+            "/api/v1/series?node=aotizhongxin&channel=pm10&resolution=1h",
+            "/log/tile/0/000.p/9",
+        ]
+        expected = {path: await ask(client, path) for path in paths[1:5]}
+
+        async def visit(turn: int) -> None:
+            for path in paths[turn % 6 :] + paths[: turn % 6]:
+                answer = await client.get(path)
+                body = await answer.read()
+                assert answer.status == 200, (path, body)
+                if path in expected:
+                    assert json.loads(body) == expected[path]
+
+        for _ in range(4):
+            await asyncio.gather(asyncio.to_thread(rebuild, site.reader, path), *map(visit, range(12)))
+        site.store = SqliteStore(path)
+
+    async def test_more_proofs_than_can_wait_are_told_to_come_back(self, site, open_client):
+        released = threading.Event()
+        real = site.prove
+
+        def slow(index: int) -> bytes:
+            released.wait(20)
+            return real(index)
+
+        site.prove = slow
+        client = await open_client(site)
+        asked = [asyncio.create_task(client.get(f"/api/v1/proof/{index}")) for index in range(40)]
+        done, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert {task.result().status for task in done} == {503}
+        assert (await client.get("/api/v1/nodes")).status == 200, "other questions do not wait for proofs"
+        released.set()
+        statuses = sorted([task.result().status for task in done] + [(await task).status for task in waiting])
+        assert statuses == [200] * 32 + [503] * 8
+
+
+def test_the_readme_describes_every_endpoint_and_status(site):
+    readme = (Path(sensorhub.web.__file__).parent / "README.md").read_text()
+    for route in site.app().router.resources():
+        path = route.canonical
+        assert f"`{path}`" in readme or path in ("/static/{path}", "/"), path
+    for status in (400, 404, 405, 422, 500, 503):
+        assert f"\n| {status} |" in readme
 
 
 class TestRawRequests:
