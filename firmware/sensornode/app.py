@@ -32,7 +32,7 @@ class Source:
         self.row = row
         self.name = row["driver"]
         self.sensor = None
-        self.channels = ()
+        self.channels = []
 
 
 class App:
@@ -179,10 +179,11 @@ class App:
 
     async def _read(self, source):
         """Records of one sensor. Whatever its driver does wrong stays here."""
-        if source.sensor is None and not self._load(source):
+        sensor = source.sensor or self._load(source)
+        if not sensor:
             return ()
         try:
-            values = await asyncio.wait_for(source.sensor.read(), READ_S)
+            values = await asyncio.wait_for(sensor.read(), READ_S)
             records = [(name, unit, values[name]) for name, unit in source.channels if name in values]
             senml.Pack("").add(records)  # refuses what is not a finite number
             return records
@@ -192,18 +193,16 @@ class App:
 
     def _load(self, source):
         try:
-            source.sensor = load(source.row, self._services)
+            sensor = source.sensor = load(source.row, self._services)
         except DriverError as error:
             self._blame(source, error)
-            return False
+            return None
         wanted = source.row.get("channels")
         taken = [name for other in self.sources for name, _ in other.channels]
-        source.channels = tuple(
-            pair
-            for pair in source.sensor.channels
-            if pair[0] not in taken and (not wanted or pair[0] in wanted)
-        )
-        return True
+        source.channels = [
+            pair for pair in sensor.channels if pair[0] not in taken and (not wanted or pair[0] in wanted)
+        ]
+        return sensor
 
     def _blame(self, source, error):
         self.sensor_errors += 1
@@ -231,12 +230,11 @@ class App:
         seq = state.take_seq()
         message = await cose.data(self.key, state.boot, seq, state.prev, quality, uptime, payload)
         try:
-            self.spool.append(state.boot, seq, message)
+            state.prev = self.spool.append(state.boot, seq, message)
         except OSError as error:
             self.last_error = "spool: %s" % error
             state.count_dropped(1)
             return
-        state.prev = self.spool.last[2]
         self.link.wake()
 
     async def _announce(self):

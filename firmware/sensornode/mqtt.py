@@ -37,8 +37,7 @@ class Client:
         self, host, port, client_id, *, user="", password="", keepalive=60, will=None, on_message=None, on_down=None,
         ssl=None, timeout=10, room=4352, room_in=1024,
     ):  # fmt: skip
-        self.host = host
-        self.port = port
+        self.host, self.port = host, port
         self._identity = client_id, user, password
         self._keepalive = keepalive
         self._will = will
@@ -62,7 +61,7 @@ class Client:
         self.error = None
         self._start = self._end = self._id = 0
         self._unacked = set()
-        self._granted = None
+        self._granted = b""
         self._answered = asyncio.Event()
         self._begun = None  # when the packet that is being received began
         self._pinged = None
@@ -70,9 +69,8 @@ class Client:
         opening = asyncio.open_connection(self.host, self.port, **self._tls)
         self._reader, self._writer = await asyncio.wait_for(opening, self._timeout)
         self.down.clear()
-        transport = getattr(self._writer, "transport", None)
-        if transport:
-            transport.set_write_buffer_limits(0)  # CPython: drain() must wait, the buffer is used again
+        if hasattr(self._writer, "transport"):  # CPython: drain() must wait, the buffer is used again
+            self._writer.transport.set_write_buffer_limits(0)
         try:
             await self._introduce()
             await asyncio.wait_for(self._accepted(), self._timeout)
@@ -96,10 +94,10 @@ class Client:
     async def subscribe(self, *topics):
         """Subscribe with QoS 1 and wait for the grant (sections 3.8, 3.9). Raises MqttError when one is refused."""
         self._answered.clear()
-        fields = [self._next_id()]
+        fields = []
         for topic in topics:
             fields += (topic, b"\x01")
-        await self._send(SUBSCRIBE, *fields)
+        await self._send(SUBSCRIBE, self._next_id(), *fields)
         await asyncio.wait_for(self._answered.wait(), self._timeout)
         if self.error:
             raise self.error
@@ -171,7 +169,8 @@ class Client:
         if length + 5 > len(self._tx):
             raise ValueError("packet of %d bytes does not fit %d" % (length, len(self._tx)))
         async with self._lock:
-            if self.down.is_set():
+            writer = self._writer
+            if self.down.is_set() or not writer:
                 raise self.error or MqttError("not connected")
             tx = self._tx
             tx[0] = first
@@ -185,8 +184,8 @@ class Client:
             for part in parts:
                 tx[at : at + len(part)] = part
                 at += len(part)
-            self._writer.write(self._tx[:at])
-            await asyncio.wait_for(self._writer.drain(), self._timeout)
+            writer.write(self._tx[:at])
+            await asyncio.wait_for(writer.drain(), self._timeout)
             self._sent = ticks_ms()
 
     async def _fill(self, count):

@@ -28,7 +28,10 @@ class DamagedError(Exception):
 class Disk:
     """The file calls the spool needs; tests put a disk that loses power in its place."""
 
-    open = staticmethod(open)
+    @staticmethod
+    def open(path, mode):
+        return open(path, mode)
+
     listdir = staticmethod(os.listdir)
     remove = staticmethod(os.remove)
     mkdir = staticmethod(os.mkdir)
@@ -78,7 +81,10 @@ class Spool:
         self.rewind()
 
     def append(self, boot, seq, message):
-        """Keep one signed message. Raises ValueError when it is too long, OSError when flash takes no writes."""
+        """Keep one signed message and return its SHA-256.
+
+        Raises ValueError when it is too long, OSError when flash takes no writes.
+        """
         length = len(message)
         if length > MAX_MESSAGE:
             raise ValueError("message of %d bytes is longer than %d" % (length, MAX_MESSAGE))
@@ -98,7 +104,9 @@ class Spool:
             self._drop_oldest()
             self._open_segment(seq)
             self._write(record)
-        self.last = (boot, seq, hashlib.sha256(record[HEADER:]).digest())
+        digest = hashlib.sha256(record[HEADER:]).digest()
+        self.last = (boot, seq, digest)
+        return digest
 
     def next(self, into):
         """Read the oldest message that is neither freed nor read since `rewind`.

@@ -6,6 +6,7 @@ nothing. Time survives the node: it is written down whenever the node goes to sl
 """
 
 import asyncio
+import os
 
 from sensornode.ticks import ticks_diff, ticks_ms
 
@@ -104,5 +105,6 @@ class World:
 
     def _save(self):
         if self._path:
-            with open(self._path, "w") as file:
+            with open(self._path + ".new", "w") as file:
                 file.write(str(self._time))
+            os.rename(self._path + ".new", self._path)

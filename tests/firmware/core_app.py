@@ -230,8 +230,8 @@ async def test_a_sensor_that_is_not_there_at_first_is_taken_in_later():
 
 async def test_the_first_row_that_offers_a_channel_provides_it():
     app = node({"driver": "steady", "channels": ["humidity"]}, "steady")
-    assert app.sources[0].channels == (("humidity", "%RH"),)
-    assert app.sources[1].channels == (("temperature", "Cel"),)
+    assert app.sources[0].channels == [("humidity", "%RH")]
+    assert app.sources[1].channels == [("temperature", "Cel")]
     await run(app, 2)
     assert [channel for _, channel, _ in values(app)][:2] == ["humidity", "temperature"]
 
@@ -277,7 +277,7 @@ async def test_a_spool_that_takes_no_writes_costs_the_message_and_not_the_node()
     def fails(boot, seq, message):
         if seq == 2:
             raise OSError(28)
-        append(boot, seq, message)
+        return append(boot, seq, message)
 
     app.spool.append = fails
     await run(app, 4)
