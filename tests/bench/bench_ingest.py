@@ -4,8 +4,8 @@ Everything runs on this machine: mosquitto as the gateway starts it, the ingest 
 store follower in another, and a load generator that sends messages signed beforehand by twelve nodes. Every
 signature is checked. CPU seconds are those of the ingest and the store process, user and system.
 
-`--receive` compares receiving alone, paho-mqtt against the gateway's subscriber; `--threads` repeats the
-flood with 1, 2 and 4 checking threads.
+`--receive` compares receiving alone, paho-mqtt against the gateway's subscriber; `--check` the checks alone, in
+threads and in processes; `--threads` repeats the flood with 1, 2 and 4 checking threads.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -20,23 +21,30 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as mqtt
 from coincurve import PrivateKey
 
 from sensorhub import wire
 from sensorhub.ingest.broker import EmbeddedBroker
+from sensorhub.ingest.checker import Checker
+from sensorhub.ingest.packets import Publish
 from sensorhub.ingest.subscriber import Endpoint, Subscriber
 from sensorhub.log.appender import LogClient
 from sensorhub.log.entries import NodeEntry, encode_entry
 from sensorhub.log.reader import LogReader
+from sensorhub.nodes.registry import Registry
 
 HERE = Path(__file__).parent
 SERVE = HERE.parent / "ingest" / "serve.py"
 SITE = "bench"
 NODES = 12
+TOPICS = f"sensorhub/v1/{SITE}/+/data"
+WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 NAMES = ("pm2_5", "pm10", "so2", "no2", "co", "o3", "temperature", "dew_point", "pressure", "rain")
 TICK = os.sysconf("SC_CLK_TCK")
 STORE = """
@@ -44,6 +52,7 @@ import signal, sys, threading
 from pathlib import Path
 from sensorhub.log.follower import run
 from sensorhub.log.reader import LogReader
+from sensorhub.nodes.registry import Registry
 from sensorhub.store import SqliteStore
 data_dir = Path(sys.argv[1])
 stop = threading.Event()
@@ -134,31 +143,20 @@ def measure(count: int, readings: int, rate: int, threads: int = 0) -> Result:
                 if has_store()
                 else None
             )
-            plan = {
-                "host": broker.host, "port": broker.port, "users": users, "topic": f"sensorhub/v1/{SITE}/{{}}/data",
-                "messages": str(data_dir / "messages"), "rate": rate, "receipts": "yes" if rate else "",
-            }  # fmt: skip
-            (data_dir / "plan.json").write_text(json.dumps(plan))
-            load = subprocess.Popen(
-                [sys.executable, str(HERE / "load_mqtt.py"), str(data_dir / "plan.json")],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
-            assert load.stdin is not None
-            assert load.stdout is not None
-            load.stdout.readline()
+            load = start_load(data_dir, broker, users, rate)
             if store is not None:
                 wait(lambda: cursor.exists() and int(cursor.read_text() or 0) == 1 + NODES)
             assert broker.pid is not None
             pids = [ingest.pid, broker.pid] + ([store.pid] if store else [])
             before = [cpu_seconds(pid) for pid in pids]
             began = time.monotonic()
-            load.stdin.write("\n")
-            load.stdin.flush()
+            go(load)
             with LogReader(data_dir / "log") as reader:
                 wait(lambda: reader.size() >= 1 + NODES + count)
             seconds = time.monotonic() - began
             if store is not None:
                 wait(lambda: int(cursor.read_text() or 0) >= 1 + NODES + count)
+            assert load.stdout is not None
             said = json.loads(load.stdout.readline())
             load.wait()
             spent = [cpu_seconds(pid) - first for pid, first in zip(pids, before, strict=True)]
@@ -171,6 +169,30 @@ def measure(count: int, readings: int, rate: int, threads: int = 0) -> Result:
             count, count * readings, seconds, spent[0], spent[2] if store else None, spent[1], said["cpu_seconds"],
             megabytes, said.get("p50_ms"), said.get("p99_ms"),
         )  # fmt: skip
+
+
+def start_load(
+    data_dir: Path, broker: EmbeddedBroker, users: list[list[str]], rate: int
+) -> subprocess.Popen[str]:
+    """The load generator, connected and waiting for `go`."""
+    plan = {
+        "host": broker.host, "port": broker.port, "users": users, "topic": f"sensorhub/v1/{SITE}/{{}}/data",
+        "messages": str(data_dir / "messages"), "rate": rate, "receipts": bool(rate),
+    }  # fmt: skip
+    (data_dir / "plan.json").write_text(json.dumps(plan))
+    load = subprocess.Popen(
+        [sys.executable, str(HERE / "load_mqtt.py"), str(data_dir / "plan.json")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert load.stdout is not None
+    load.stdout.readline()
+    return load
+
+
+def go(load: subprocess.Popen[str]) -> None:
+    assert load.stdin is not None
+    load.stdin.write("\n")
+    load.stdin.flush()
 
 
 def has_store() -> bool:
@@ -229,76 +251,115 @@ def show(results: list[tuple[str, Result]]) -> None:
         )
 
 
+class PahoReceiver:
+    """paho-mqtt that acknowledges each message as it comes."""
+
+    name = "paho-mqtt"
+
+    def __init__(self, broker: EmbeddedBroker, count: int) -> None:
+        self.left, self.done, self.ready = count, threading.Event(), threading.Event()
+        self.client = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2, client_id="bench", clean_session=False, manual_ack=True
+        )
+        self.client.username_pw_set(broker.username, broker.password)
+        self.client.on_connect = lambda client, *_: client.subscribe(TOPICS, 1)
+        self.client.on_subscribe = lambda *_: self.ready.set()
+        self.client.on_message = self.receive
+        self.client.connect(broker.host, broker.port)
+        self.client.loop_start()
+        self.ready.wait(10)
+
+    def receive(self, client: mqtt.Client, _: object, message: mqtt.MQTTMessage) -> None:
+        client.ack(message.mid, 1)
+        self.left -= 1
+        if self.left == 0:
+            self.done.set()
+
+    def close(self) -> None:
+        self.client.disconnect()
+
+
+class OwnReceiver:
+    """The gateway's subscriber, acknowledging what each read held."""
+
+    name = "subscriber"
+
+    def __init__(self, broker: EmbeddedBroker, count: int) -> None:
+        self.left, self.done = count, threading.Event()
+        endpoint = Endpoint(broker.host, broker.port, "bench", broker.username, broker.password)
+        self.subscriber = Subscriber(endpoint, [TOPICS], self.receive)
+        threading.Thread(target=self.subscriber.run, daemon=True).start()
+        wait(lambda: self.subscriber.subscribed)
+
+    def receive(self, messages: list[Publish], epoch: int) -> None:
+        self.subscriber.settle([message.mid for message in messages], len(messages), epoch)
+        self.left -= len(messages)
+        if self.left == 0:
+            self.done.set()
+
+    def close(self) -> None:
+        self.subscriber.stop()
+
+
 def receive_only(count: int) -> None:
     """Receiving and acknowledging alone: microseconds of CPU per message."""
-    import paho.mqtt.client as mqtt
-
-    fleet = Fleet()
-    for name in ("paho-mqtt", "subscriber"):
+    for kind in (PahoReceiver, OwnReceiver):
         with tempfile.TemporaryDirectory(prefix="bench-ingest-") as directory:
             data_dir = Path(directory)
             broker = EmbeddedBroker(data_dir, port=0, kind="mosquitto")
+            fleet = Fleet()
             users = [[fleet.name(n), broker.users.add(fleet.name(n))] for n in range(NODES)]
             sign(fleet, count, 10, data_dir / "messages")
             with broker:
-                plan = {
-                    "host": broker.host, "port": broker.port, "users": users,
-                    "topic": f"sensorhub/v1/{SITE}/{{}}/data", "messages": str(data_dir / "messages"), "rate": 0,
-                    "receipts": "",
-                }  # fmt: skip
-                (data_dir / "plan.json").write_text(json.dumps(plan))
-                load = subprocess.Popen(
-                    [sys.executable, str(HERE / "load_mqtt.py"), str(data_dir / "plan.json")],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                )  # fmt: skip
-                assert load.stdin is not None
-                assert load.stdout is not None
-                load.stdout.readline()
-                got, done, ready = [0], threading.Event(), threading.Event()
-                topics = f"sensorhub/v1/{SITE}/+/data"
-                if name == "paho-mqtt":
-                    client = mqtt.Client(
-                        mqtt.CallbackAPIVersion.VERSION2,
-                        client_id="bench",
-                        clean_session=False,
-                        manual_ack=True,
-                    )
-                    client.username_pw_set(broker.username, broker.password)
-
-                    def on_message(client: mqtt.Client, _: object, message: mqtt.MQTTMessage) -> None:
-                        got[0] += 1
-                        client.ack(message.mid, 1)
-                        if got[0] >= count:
-                            done.set()
-
-                    client.on_message = on_message
-                    client.on_connect = lambda c, *_: c.subscribe(topics, 1)
-                    client.on_subscribe = lambda *_: ready.set()
-                    client.connect(broker.host, broker.port)
-                    client.loop_start()
-                    ready.wait(10)
-                    end = client.disconnect
-                else:
-
-                    def deliver(messages: list[Any], epoch: int) -> None:
-                        got[0] += len(messages)
-                        subscriber.settle([m.mid for m in messages], len(messages), epoch)
-                        if got[0] >= count:
-                            done.set()
-
-                    endpoint = Endpoint(broker.host, broker.port, "bench", broker.username, broker.password)
-                    subscriber = Subscriber(endpoint, [topics], deliver)
-                    threading.Thread(target=subscriber.run, daemon=True).start()
-                    wait(lambda: subscriber.subscribed)
-                    end = subscriber.stop
+                load = start_load(data_dir, broker, users, rate=0)
+                receiver = kind(broker, count)
                 before = time.process_time()
-                load.stdin.write("\n")
-                load.stdin.flush()
-                done.wait(300)
+                go(load)
+                receiver.done.wait(300)
                 spent = time.process_time() - before
-                end()
+                receiver.close()
                 load.wait()
-        print(f"receive and acknowledge, {name:12} {spent / count * 1e6:6.1f} us CPU per message")
+        print(f"receive and acknowledge, {kind.name:12} {spent / count * 1e6:6.1f} us CPU per message")
+
+
+_checker: Checker | None = None
+
+
+def _check(messages: list[tuple[bytes, bytes, int, int]]) -> list[Any]:
+    assert _checker is not None
+    now = time.time_ns() // 1_000_000
+    return [_checker.check(Publish(*message), now) for message in messages]
+
+
+def check_only(count: int) -> None:
+    """Checking alone, in threads and in processes: microseconds per message of 10 readings."""
+    global _checker
+    fleet, registry = Fleet(), Registry()
+    for n in range(NODES):
+        registry.apply(n, NodeEntry(1, "enrol", fleet.name(n), "bench", fleet.public_key(n)))
+    _checker = Checker(SITE, registry, future_tolerance=60, threads=0)
+    with tempfile.TemporaryDirectory(prefix="bench-ingest-") as directory:
+        sign(fleet, count, 10, Path(directory) / "messages")
+        data = (Path(directory) / "messages").read_bytes()
+    messages, at = [], 0
+    while at < len(data):
+        number, length = struct.unpack_from(">HH", data, at)
+        topic = f"sensorhub/v1/{SITE}/{fleet.name(number)}/data".encode()
+        messages.append((topic, data[at + 4 : at + 4 + length], 1, 2))
+        at += 4 + length
+    chunks = [messages[start : start + 64] for start in range(0, count, 64)]
+    for name, pool in (("threads", ThreadPoolExecutor), ("processes", ProcessPoolExecutor)):
+        for workers in (1, 2):
+            before = sum(resource.getrusage(who)[0] + resource.getrusage(who)[1] for who in WHO)
+            with pool(workers) as executor:
+                list(executor.map(_check, chunks[:2]))
+                began = time.monotonic()
+                list(executor.map(_check, chunks))
+                wall = time.monotonic() - began
+            spent = sum(resource.getrusage(who)[0] + resource.getrusage(who)[1] for who in WHO) - before
+            print(
+                f"{workers} {name:10} {wall / count * 1e6:6.1f} us, {spent / count * 1e6:6.1f} us CPU per message"
+            )
 
 
 def main() -> None:
@@ -306,10 +367,14 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=30_000, help="messages of a flood (default 30,000)")
     parser.add_argument("--readings", type=int, nargs="*", default=[1, 10, 60], help="readings per message")
     parser.add_argument("--receive", action="store_true", help="compare receiving alone with paho-mqtt")
+    parser.add_argument("--check", action="store_true", help="compare threads and processes for the checks")
     parser.add_argument("--threads", action="store_true", help="repeat with 1, 2 and 4 checking threads")
     options = parser.parse_args()
     if options.receive:
         receive_only(options.messages)
+        return
+    if options.check:
+        check_only(options.messages)
         return
     if options.threads:
         show(

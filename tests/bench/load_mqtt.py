@@ -2,8 +2,7 @@
 
 Run as `python load_mqtt.py <file>`; the file is JSON: host, port, users [[name, password], ...], topic (with
 `{}` for the name), messages (path of a file of framed messages: node number 16 bit, length 16 bit, bytes),
-rate (messages a second, 0 for as fast as the broker takes them), receipts (path to write arrival times to, or
-empty). Prints JSON: seconds, cpu_seconds, and with receipts the latency in milliseconds at p50 and p99.
+rate (messages a second, 0 for as fast as the broker takes them), receipts (whether to wait for them). Prints JSON: seconds, cpu_seconds, and with receipts the latency in milliseconds at p50 and p99.
 """
 
 from __future__ import annotations
@@ -93,7 +92,7 @@ def receipt_seq(payload: bytes) -> int:
 
 def main() -> None:
     plan = json.loads(Path(sys.argv[1]).read_text())
-    wants_receipts = bool(plan["receipts"])
+    wants_receipts = plan["receipts"]
     connections = [
         Connection(plan["host"], plan["port"], user, password, plan["topic"].format(user), wants_receipts)
         for user, password in plan["users"]
