@@ -91,9 +91,14 @@ def test_numbers_go_on_behind_the_reserved_block_when_the_spool_is_gone_or_torn(
     lost.resume(None, True)
     assert lost.take_seq() == 2 * BLOCK + 1
     assert lost.prev == bytes(32)
+    newest = (1, 2 * BLOCK + 1, b"p" * 32)
+    nvs.restart(None)
+    whole = State(nvs)
+    whole.resume(newest, True)
+    assert whole.take_seq() == 2 * BLOCK + 2
     nvs.restart(None)
     torn = State(nvs)
-    torn.resume((1, BLOCK, b"p" * 32), False)
+    torn.resume(newest, False)
     assert torn.take_seq() == 3 * BLOCK + 1
     assert torn.prev == b"p" * 32
 
