@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import queue
 import threading
 import time
@@ -15,7 +16,9 @@ from cbor2 import dumps
 from sensorhub.ingest.packets import Publish
 from sensorhub.log.entries import MESSAGE
 from sensorhub.nodes.registry import Registry
-from sensorhub.wire import Reason, WireError, decode, parse_signed, split_topic
+from sensorhub.wire import Announce, Reason, WireError, decode, decode_announce, parse_signed, split_topic
+
+_LOG: Final = logging.getLogger(__name__)
 
 SLICE: Final = 32
 """Messages a thread takes at a time."""
@@ -60,14 +63,20 @@ class Rejected(NamedTuple):
     settles: tuple[bytes, int, int] | None
 
 
-class Other(NamedTuple):
-    """An announce or status message, which the committer looks at in its turn."""
+class Announced(NamedTuple):
+    """An announce that is rightly signed by the key it presents; whether that key may enrol is not decided."""
 
     node: str
-    leaf: str
+    announce: Announce
 
 
-Checked = Accepted | Rejected | Other
+class Status(NamedTuple):
+    """A status message of a node, or of the broker when there is no node; its content is not looked at."""
+
+    node: str
+
+
+Checked = Accepted | Rejected | Announced | Status
 
 
 @dataclass(slots=True)
@@ -137,9 +146,17 @@ class Checker:
         return batch
 
     def check(self, message: Publish, received_ms: int) -> Checked:
-        """Checks one message."""
+        """Checks one message; never raises."""
+        try:
+            return self._check(message, received_ms)
+        except Exception as error:  # noqa: BLE001 - one message must not stop all others, nor come again for ever
+            _LOG.exception("checking a message failed; it goes to the quarantine")
+            detail = f"{type(error).__name__} while checking it: a fault of this program, please report it"
+            return Rejected(Reason.NOT_SENML, detail, 0, None)
+
+    def _check(self, message: Publish, received_ms: int) -> Checked:
         if message.topic.startswith(b"$"):
-            return Other("", "")
+            return Status("")
         parts = self._parts(message.topic)
         registry = self._registry
         version = registry.version
@@ -149,9 +166,14 @@ class Checker:
                 Reason.NAME_MISMATCH, f"topic {topic!r} names no node of this site", version, None
             )
         _, node, leaf = parts
-        if leaf != "data":
-            return Other(node, leaf)
         raw = message.payload
+        if leaf == "announce":
+            try:
+                return Announced(node, decode_announce(raw, site=self._site, node=node))
+            except WireError as error:
+                return Rejected(error.reason, error.detail, version, None)
+        if leaf != "data":
+            return Status(node)
         try:
             decoded = decode(
                 raw,

@@ -23,7 +23,7 @@ import msgspec
 
 from sensorhub.errors import SensorhubError
 from sensorhub.ingest import state
-from sensorhub.ingest.checker import Accepted, Batch, Checked, Checker, Other, Rejected
+from sensorhub.ingest.checker import Accepted, Announced, Batch, Checked, Checker, Rejected
 from sensorhub.ingest.guard import Guard, Logged
 from sensorhub.ingest.packets import Publish
 from sensorhub.ingest.quarantine import Quarantine, Refused
@@ -45,6 +45,7 @@ from sensorhub.log.reader import LogReader
 from sensorhub.nodes.claims import ClaimError, Claims
 from sensorhub.nodes.registry import Registry
 from sensorhub.wire import (
+    Announce,
     Reason,
     WireError,
     decode_announce,
@@ -284,11 +285,10 @@ class Committer:
                 return
         if isinstance(checked, Accepted):
             self._data(message, checked, ms)
-        elif isinstance(checked, Other):
-            if checked.leaf == "announce":
-                self._announce(message, checked.node, ms)
-            elif checked.leaf == "status":
-                self._node_status(message, checked.node)
+        elif isinstance(checked, Announced):
+            self._announce(message, checked.node, checked.announce, ms)
+        else:
+            self._node_status(message, checked.node)
 
     def _data(self, message: Publish, accepted: Accepted, ms: int) -> None:
         kid, boot, seq, prev, message_hash, readings, entry = accepted
@@ -332,12 +332,7 @@ class Committer:
         self.registry.apply(index, entry)
         return index
 
-    def _announce(self, message: Publish, node: str, ms: int) -> None:
-        try:
-            announce = decode_announce(message.payload, site=self._site, node=node)
-        except WireError as error:
-            self._reject(message, error.reason, error.detail, ms)
-            return
+    def _announce(self, message: Publish, node: str, announce: Announce, ms: int) -> None:
         kid = announce.signed.kid
         key = self.registry.key(kid)
         if key is None:
