@@ -21,10 +21,12 @@ from sensorhub.log.reader import LogReader
 from sensorhub.verify.answers import ANCHORED, FLAGGED, State
 from sensorhub.verify.chain_view import ChainUnreachable
 from sensorhub.verify.check import check_proof
+from sensorhub.verify.errors import VerifyError
 from sensorhub.verify.log_files import LogDirectory
 from sensorhub.verify.manifest import About
 from sensorhub.verify.proof import format_proof
 from sensorhub.verify.rpc import RpcChain
+from sensorhub.verify.saved_header import SavedChain, parse_saved_header
 from sensorhub.verify.whole_log import check_log
 
 TOOL = Path(__file__).parents[2] / "tools" / "verify"
@@ -126,6 +128,32 @@ def test_another_contract_on_the_same_chain_does_not_know_the_log(site):
     assert not head.known
     with pytest.raises(ChainUnreachable, match="answered 0 bytes where GatewayLog gives"):
         RpcChain(site.url).head(bytes(20), bytes(32))
+
+
+def test_an_anchor_is_checked_offline_from_a_saved_header(site, tmp_path):
+    file, saved = tmp_path / "a.proof.json", tmp_path / "header.json"
+    proof = prove(site.reader, site.sample.message, heads=site.heads)
+    file.write_bytes(format_proof(proof))
+    run = verify("header", file, "--rpc", site.url, "-o", saved)
+    assert run.returncode == 0, run.stderr
+    block_hash = run.stdout.split("has the hash ")[1].split()[0]
+    report = verify("proof", file, "--header", saved, "--block-hash", block_hash)
+    assert report.returncode == 0, report.stdout
+    assert "which you named" in " ".join(report.stdout.split())
+    other = verify("proof", file, "--header", saved, "--block-hash", "0x" + "00" * 32)
+    assert other.returncode == 2
+    assert "you named 0x00" in other.stderr
+    whole = saved.read_bytes()
+    for offset in range(0, len(whole), 7):
+        changed = bytearray(whole)
+        changed[offset] ^= 1
+        with pytest.raises(VerifyError):
+            SavedChain(parse_saved_header(bytes(changed)))
+    # a header of another block, though whole, does not hold this event
+    earlier = prove(site.reader, site.sample.message, heads=site.heads[:1])
+    report = check_proof(format_proof(earlier), chain=SavedChain(parse_saved_header(whole)))
+    assert report[ANCHORED].failed() == ("block", "event")
+    assert report[FLAGGED].state is State.UNKNOWN
 
 
 def test_zz_a_flag_in_the_contract_is_found(site):

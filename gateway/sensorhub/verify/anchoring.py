@@ -12,7 +12,7 @@ from sensorhub.verify.chain_view import Chain, ChainUnreachable, FlaggedRange, P
 from sensorhub.verify.proof import Anchor
 from sensorhub.verify.trust import Trust
 
-NOT_ASKED = "not checked: no chain was asked (give --rpc)"
+NOT_ASKED = "not checked: no chain was asked (give --rpc or --header)"
 
 
 def check_anchored(
@@ -141,6 +141,8 @@ def _ask_chain(anchor: Anchor, log_id: bytes, chain: Chain) -> Iterable[Check]:
             "event", there, f"the transaction {text}" if there else f"the transaction does not: it {text}"
         )
         head = chain.head(anchor.contract, log_id)
+        if head is None:
+            return
         newest = head.hash == wanted.struct_hash()
         text = "it is the newest checkpoint of the log" if newest else "the log has a newer checkpoint by now"
         yield Check("contract-head", head.known, text if head.known else "the contract does not know the log")

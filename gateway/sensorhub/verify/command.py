@@ -24,9 +24,13 @@ from sensorhub.verify.answers import (
 from sensorhub.verify.chain_view import Chain
 from sensorhub.verify.check import PROOF_ANSWERS, check_proof
 from sensorhub.verify.dataset import DATASET_ANSWERS, check_dataset
+from sensorhub.verify.errors import VerifyError
 from sensorhub.verify.log_files import LogDirectory, LogFiles, LogUrl
+from sensorhub.verify.manifest import parse_manifest
+from sensorhub.verify.proof import parse_proof
 from sensorhub.verify.render import render
 from sensorhub.verify.rpc import RpcChain
+from sensorhub.verify.saved_header import SavedChain, format_saved_header, parse_saved_header, read_receipt
 from sensorhub.verify.trust import Trust
 from sensorhub.verify.whole_log import LOG_ANSWERS, check_log
 
@@ -44,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
+        if options.what == "header":
+            return _save_header(options)
         trust = _trust(options)
         chain = _chain(options)
         with ProgressLine(sys.stderr) as progress:
@@ -70,11 +76,7 @@ def _verify(
     options: argparse.Namespace, trust: Trust, chain: Chain | None, progress: ProgressLine
 ) -> tuple[Report, Sequence[str]]:
     if options.what == "proof":
-        try:
-            data = Path(options.file).read_bytes()
-        except OSError as error:
-            raise UsageError(f"cannot read {options.file}: {error.strerror or error}") from error
-        return check_proof(data, trust=trust, chain=chain), PROOF_ANSWERS
+        return check_proof(_bytes(options.file), trust=trust, chain=chain), PROOF_ANSWERS
     if options.what == "dataset":
         return check_dataset(
             Path(options.directory), trust=trust, chain=chain, progress=progress, threads=options.threads
@@ -104,6 +106,8 @@ def _requested(options: argparse.Namespace, known: Sequence[str]) -> tuple[list[
     if options.offline or (options.what == "log" and options.rpc is None):
         requested = [name for name in requested if name != ANCHORED]
         tolerated = {FLAGGED}
+    if options.header is not None:
+        tolerated = {FLAGGED}  # they come later than any saved block
     if options.what == "log" and not options.signatures:
         requested = [name for name in requested if name != "device-signed"]
     return requested, tolerated
@@ -153,11 +157,52 @@ def _hex(option: str, given: str, length: int) -> bytes:
 
 
 def _chain(options: argparse.Namespace) -> Chain | None:
-    if options.rpc is None:
+    given = [
+        name
+        for name, value in (
+            ("--offline", options.offline),
+            ("--rpc", options.rpc),
+            ("--header", options.header),
+        )
+        if value
+    ]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} and {given[1]} exclude each other")
+    if options.rpc is not None:
+        return RpcChain(options.rpc)
+    if options.header is None:
         return None
-    if options.offline:
-        raise UsageError("--offline and --rpc exclude each other")
-    return RpcChain(options.rpc)
+    trusted = None if options.block_hash is None else _hex("--block-hash", options.block_hash, 32)
+    try:
+        return SavedChain(parse_saved_header(_bytes(options.header)), trusted)
+    except VerifyError as error:
+        raise UsageError(f"{options.header}: {error}") from error
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _save_header(options: argparse.Namespace) -> int:
+    """Fetches the header and receipt that a proof's or manifest's anchor needs, and writes them."""
+    data = _bytes(options.file)
+    try:
+        anchor = parse_proof(data).anchor
+    except VerifyError:
+        anchor = parse_manifest(data).anchor
+    if anchor is None or anchor.tx is None:
+        raise UsageError(f"{options.file} names no transaction: it was made before its size was anchored")
+    saved = RpcChain(options.rpc).saved_header(anchor.tx)
+    read_receipt(saved)
+    Path(options.output).write_bytes(format_saved_header(saved))
+    print(f"block {anchor.block} of chain {saved.chain_id} has the hash 0x{saved.block_hash.hex()}")
+    print(
+        f"written to {options.output}; whoever believes that hash can check the anchor offline with --header"
+    )
+    return EXIT_OK
 
 
 class ProgressLine:
@@ -206,6 +251,10 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--rpc", metavar="URL", help="Ethereum JSON-RPC server to ask about the chain (it is believed)"
     )
+    common.add_argument(
+        "--header", metavar="FILE", help="saved block header (see `verify header`) instead of --rpc"
+    )
+    common.add_argument("--block-hash", metavar="HEX", help="hash of that block, from a source you trust")
     common.add_argument("--offline", action="store_true", help="do not ask for what needs a chain")
     common.add_argument(
         "--log-key", metavar="KEY", help="verifier key of the log (name+id+key), or a file with it"
@@ -222,7 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     common.add_argument("--json", action="store_true", help="the report as JSON")
     common.add_argument("--details", action="store_true", help="every single check")
-    commands = parser.add_subparsers(dest="what", required=True, metavar="proof|dataset|log")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="proof|dataset|log|header")
     proof = commands.add_parser("proof", parents=[common], help="one proof file (sensorhub-proof/1)")
     proof.add_argument("file")
     dataset = commands.add_parser(
@@ -232,6 +281,10 @@ def _parser() -> argparse.ArgumentParser:
     log = commands.add_parser("log", parents=[common], help="a whole log (C2SP tlog-tiles)")
     log.add_argument("log", metavar="directory-or-URL")
     log.add_argument("--signatures", action="store_true", help="check the signature of every message too")
+    header = commands.add_parser("header", help="save a block header, to check an anchor without a network")
+    header.add_argument("file", help="proof, or manifest.json of a dataset")
+    header.add_argument("--rpc", metavar="URL", required=True, help="Ethereum JSON-RPC server to ask")
+    header.add_argument("-o", "--output", metavar="FILE", required=True, help="where to write it")
     for command in (dataset, log):
         command.add_argument(
             "--threads", metavar="N", type=int, help="threads for signatures (default: one a core)"

@@ -25,11 +25,14 @@ from sensorhub.verify.chain_view import (
     flagged,
     posted,
 )
+from sensorhub.verify.saved_header import SavedHeader, make_saved_header
 
 TIMEOUT_S: Final = 20.0
 """How long one answer may take."""
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 """Largest answer that is read."""
+MAX_TRANSACTIONS: Final = 10_000
+"""Most transactions of a block whose receipts are fetched."""
 FIRST_BLOCK: Final = "0x0"
 """Events are looked for from here on: a flag may be older than the checkpoint of a proof."""
 
@@ -98,6 +101,25 @@ class RpcChain:
             "address": "0x" + contract.hex(),
             "topics": ["0x" + event.hex(), "0x" + log_id.hex()],
         }
+
+    def saved_header(self, tx: bytes) -> SavedHeader:
+        """Everything needed to check a transaction's receipt later without a network.
+
+        Raises:
+            ChainUnreachable: the server does not know the transaction, or tells too little of its block.
+        """
+        receipt = self._object(self._call("eth_getTransactionReceipt", "0x" + tx.hex()))
+        number = receipt.get("blockNumber")
+        block = self._object(self._call("eth_getBlockByNumber", number, False))
+        transactions = block.get("transactions")
+        if not isinstance(transactions, list) or len(transactions) > MAX_TRANSACTIONS:
+            raise self._wrong("no list of transactions")
+        receipts = [self._object(self._call("eth_getTransactionReceipt", one)) for one in transactions]
+        try:
+            index = self._quantity(receipt.get("transactionIndex"))
+            return make_saved_header(self.chain_id(), block, receipts, index)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise self._wrong(f"a block or receipt that lacks something: {error}") from error
 
     def _call(self, method: str, *params: Any) -> Any:
         self._calls += 1

@@ -504,9 +504,10 @@ def _contract(entry: bytes | None, chain: Chain | None, trust: Trust) -> _Contra
         if serves != chain_id:
             return f"not checked: {chain.name} serves chain {serves}, the log is on chain {chain_id}"
         log_id = leaf_hash(entry or b"")
-        return _Contract(chain.head(contract, log_id), chain.posts(contract, log_id))
+        head, posts = chain.head(contract, log_id), chain.posts(contract, log_id)
     except ChainUnreachable as error:
         return f"not checked: {error}"
+    return "not checked: the contract's state is not told" if head is None else _Contract(head, posts)
 
 
 def _anchored(walk: _Walk, told: _Contract | str, chain: Chain | None) -> Answer:
