@@ -84,7 +84,7 @@ def test_reopening_goes_on_where_it_ended(open_log, reader, numbered):
     log.close()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 700), st.sampled_from(["commit", "reopen", "checkpoint"])), max_size=6)
 )
