@@ -74,7 +74,7 @@ class Ingest:
         future_tolerance: float = 60.0,
         quarantine_bytes: int = 16_000_000,
         verify_threads: int = 0,
-        commit_interval: float = 0.005,
+        commit_interval: float = 0.01,
         commit_entries: int = 4_096,
         status: StatusFile | None = None,
     ) -> None:
