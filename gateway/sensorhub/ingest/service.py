@@ -291,6 +291,7 @@ class Ingest:
             "rate_readings": rate_readings,
             "connected": self._subscriber is not None and self._subscriber.connected,
             "broker": self._broker.kind if self._broker is not None else "external",
+            "address": str(self._subscriber.endpoint) if self._subscriber is not None else "",
             "warnings": self.warnings(),
         }
 

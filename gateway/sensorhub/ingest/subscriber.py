@@ -57,6 +57,9 @@ class Endpoint:
     tls: ssl.SSLContext | None = None
     keepalive: int = 30
 
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
     def __repr__(self) -> str:
         return f"Endpoint({self.host}:{self.port}, user={self.username!r})"
 
@@ -173,7 +176,7 @@ class Subscriber:
                 self._wake_write.send(b"\0")
 
     def _explain(self, error: Exception) -> str:
-        where = f"{self.endpoint.host}:{self.endpoint.port}"
+        where = str(self.endpoint)
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"the certificate of the broker at {where} is not trusted: {error.verify_message}"
         if isinstance(error, TimeoutError):
