@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import cbor2
 from coincurve import PrivateKey
 
 from sensorhub.log.entries import MessageEntry, VerdictEntry, encode_entry
@@ -89,7 +90,7 @@ def main() -> None:
         readings = count * per
         started = time.process_time()
         for entry in entries:
-            signed = parse_signed(entry[entry.index(b"\xd2\x84") :])
+            signed = parse_signed(cbor2.loads(entry)[2])
             parse_pack(signed.payload, tq=signed.tq)
         decoding = time.process_time() - started
         with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from sensorhub.store.sqlite import SqliteStore, writer_lock
+from sensorhub.store.schema import writer_lock
+from sensorhub.store.sqlite import SqliteStore
 
 _BATCH = 4096
 _SIDE_FILES = ("-wal", "-shm")

@@ -71,6 +71,8 @@ def _mean(values: Sequence[float], *, direction: bool) -> tuple[float | None, fl
     if not values:
         return None, None
     if direction:
+        if len(values) == 1:
+            return values[0] % 360.0, 1.0
         return _circular(values, [1.0] * len(values))
     return _divide(values, len(values)), None
 
@@ -114,6 +116,8 @@ def summarise(columns: Columns, seconds: int, directions: frozenset[int]) -> dic
         mean, steadiness = _mean(part, direction=direction)
         if trusted_n[i] == b - a:
             good_mean, good_steadiness = mean, steadiness
+        elif not trusted_n[i]:
+            good_mean = good_steadiness = None
         else:
             good = [v for v, ok in zip(part, believed[a:b], strict=True) if ok]
             good_mean, good_steadiness = _mean(good, direction=direction)
@@ -155,6 +159,8 @@ def _weighted(
 
 def combine(parts: Sequence[Summary], *, direction: bool) -> Summary:
     """The summary of a longer bucket out of those of its parts, which come in time order and are not empty."""
+    if len(parts) == 1:
+        return parts[0]
     mean, steadiness = _weighted([(p.n, p.mean, p.steadiness) for p in parts], direction=direction)
     good_mean, good_steadiness = _weighted(
         [(p.trusted_n, p.trusted_mean, p.trusted_steadiness) for p in parts], direction=direction

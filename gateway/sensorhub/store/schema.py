@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -120,3 +122,20 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
             "`sensorhub rebuild store` makes it anew from the log"
         )
     return db
+
+
+def writer_lock(path: Path) -> int:
+    """Locks the store at `path` for writing; the lock goes with the returned descriptor, or the process.
+
+    Raises:
+        StoreError: another process holds it.
+    """
+    guard = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(guard)
+        raise StoreError(
+            f"another process writes the store {path} (it holds {path}.lock); stop `sensorhub run` or its store first"
+        ) from None
+    return guard

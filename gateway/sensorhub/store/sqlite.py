@@ -6,26 +6,25 @@ it stands for. Where the entries are cut into batches, or how often the process 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 import cbor2
 import msgspec
 import numpy as np
 
-from sensorhub.channels import BY_NAME, STORE
+from sensorhub.channels import BY_NAME
 from sensorhub.log.entries import MESSAGE, NODE, VERDICT, NodeEntry, NodeEvent, decode_entry, kind_of
 from sensorhub.nodes.dater import Dater
 from sensorhub.quality.flags import TRUSTED
 from sensorhub.store.reader import SqliteReader, unpack
 from sensorhub.store.rollup import Columns, Summary, combine, summarise
-from sensorhub.store.schema import CONTENT, DAY, FIVE_MINUTES, HOUR, StoreError, connect
+from sensorhub.store.schema import CONTENT, DAY, FIVE_MINUTES, HOUR, StoreError, connect, writer_lock
+from sensorhub.store.state import Layout, Place, State, buckets_of, layout_of
 from sensorhub.wire import Message, WireError, parse_pack, parse_signed
 
 #: Seconds by which a held-over clock (tq 1) may be ahead of the gateway's; beyond it the message is undated.
@@ -38,6 +37,8 @@ SETTLE_SHARE: Final = 0.1
 RECENT: Final = 16_384
 #: Dirty buckets that force rollups up to date, to bound memory during a rebuild.
 MOST_DIRTY: Final = 50_000
+#: Dirty buckets this close together are read in one go: hourly messages are common.
+MERGE_GAP: Final = HOUR
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(list[float]).decode
@@ -50,63 +51,6 @@ _UPDATE_NODE: Final = (
     " last_received = coalesce(?6, last_received) WHERE id = ?7"
 )
 _INSERT_ROLLUP: Final = "INSERT OR REPLACE INTO rollup_{} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-
-
-class _Layout(NamedTuple):
-    id: int
-    channels: tuple[int, ...]
-    numbers: tuple[int, ...] | None  # records that hold a stored number; None means all
-
-
-class _Place(NamedTuple):
-    node: int
-    buckets: tuple[int, ...]
-    layout: _Layout
-
-
-@dataclass(slots=True)
-class _Change:
-    messages: int = 0
-    readings: int = 0
-    judged: int = 0
-    trusted: int = 0
-    last_time: float | None = None
-    last_received: int | None = None
-
-
-@dataclass(slots=True)
-class _State:
-    """What the follower keeps in memory of the database, and what it has not yet written."""
-
-    cursor: int = 0
-    clock: float | None = None
-    raw_from: int = 0
-    five_minute_from: int = 0
-    hourly_from: int = 0
-    expired: int = 0
-    unreadable: int = 0
-    judged_upto: int = -1
-    flags: dict[int, int] = field(default_factory=dict)
-    dater: Dater = field(default_factory=Dater)
-    dater_changed: bool = False
-    boots: dict[bytes, int] = field(default_factory=dict)
-    nodes: dict[str, int] = field(default_factory=dict)
-    channels: dict[str, int] = field(default_factory=dict)
-    layouts: dict[tuple[str, ...], _Layout] = field(default_factory=dict)
-    layout_by_id: dict[int, _Layout] = field(default_factory=dict)
-    sources: dict[tuple[int, int], float] = field(default_factory=dict)
-    recent: dict[int, _Place] = field(default_factory=dict)
-    dirty: set[tuple[int, int]] = field(default_factory=set)
-    new_dirty: list[tuple[int, int]] = field(default_factory=list)
-    messages: list[tuple[Any, ...]] = field(default_factory=list)
-    verdicts: dict[int, tuple[int, str, str | None]] = field(default_factory=dict)
-    changes: dict[int, _Change] = field(default_factory=dict)
-
-    def change(self, node: int) -> _Change:
-        found = self.changes.get(node)
-        if found is None:
-            found = self.changes[node] = _Change()
-        return found
 
 
 class SqliteStore(SqliteReader):
@@ -143,7 +87,7 @@ class SqliteStore(SqliteReader):
             super().__init__(path)
             self._db.close()
             self._db = connect(path, write=True)
-            self._state = _State()
+            self._state = State()
             self._load()
         except BaseException:
             os.close(self._guard)
@@ -313,7 +257,7 @@ class SqliteStore(SqliteReader):
                 _encode(values).decode(),
             )
         )
-        place = _Place(node, _buckets(base, times, shifted=shifted), layout)
+        place = Place(node, buckets_of(base, times, shifted=shifted), layout)
         state.recent[index] = place
         if len(state.recent) > RECENT:
             del state.recent[next(iter(state.recent))]
@@ -338,7 +282,7 @@ class SqliteStore(SqliteReader):
             self._count_verdict(place, scores, flags, 1)
             self._soil(place)
 
-    def _retract(self, message: int, place: _Place) -> None:
+    def _retract(self, message: int, place: Place) -> None:
         known = (
             self._state.verdicts.get(message)
             or self._db.execute(
@@ -350,7 +294,7 @@ class SqliteStore(SqliteReader):
             listed = _integers(scores)
             self._count_verdict(place, listed, _integers(flags) if flags else [0] * len(listed), -1)
 
-    def _count_verdict(self, place: _Place, scores: Sequence[int], flags: Sequence[int], sign: int) -> None:
+    def _count_verdict(self, place: Place, scores: Sequence[int], flags: Sequence[int], sign: int) -> None:
         change, numbers = self._state.change(place.node), place.layout.numbers
         if numbers is not None:
             scores, flags = [scores[i] for i in numbers], [flags[i] for i in numbers]
@@ -419,7 +363,7 @@ class SqliteStore(SqliteReader):
             "UPDATE message SET base = ?, first = ?, last = ?, dated = ?, clock = NULL WHERE id = ?",
             (base, first, last, by, message),
         )
-        place = _Place(node, _buckets(base, offsets, shifted=True), layout)
+        place = Place(node, buckets_of(base, offsets, shifted=True), layout)
         if message in state.recent:
             state.recent[message] = place
         self._soil(place)
@@ -432,7 +376,7 @@ class SqliteStore(SqliteReader):
         self._state.nodes[name] = node
         return node
 
-    def _new_layout(self, names: tuple[str, ...]) -> _Layout:
+    def _new_layout(self, names: tuple[str, ...]) -> Layout:
         state = self._state
         for name in names:
             if name not in state.channels:
@@ -443,19 +387,19 @@ class SqliteStore(SqliteReader):
                     (state.channels[name], name, channel.unit, channel.style),
                 )
         channels = tuple(state.channels[name] for name in names)
-        layout = _layout(len(state.layouts) + 1, names, channels)
+        layout = layout_of(len(state.layouts) + 1, names, channels)
         self._db.execute("INSERT INTO layout VALUES (?, ?)", (layout.id, _encode(channels).decode()))
         state.layouts[names] = state.layout_by_id[layout.id] = layout
         return layout
 
-    def _source(self, node: int, layout: _Layout, span: float) -> None:
+    def _source(self, node: int, layout: Layout, span: float) -> None:
         key = (node, layout.id)
         known = self._state.sources.get(key)
         if known is None or span > known:
             self._state.sources[key] = span
             self._db.execute("INSERT OR REPLACE INTO source VALUES (?, ?, ?)", (*key, span))
 
-    def _find_place(self, message: int) -> _Place | None:
+    def _find_place(self, message: int) -> Place | None:
         self._write()
         row = self._db.execute(
             "SELECT node, layout, base, times FROM message WHERE id = ?", (message,)
@@ -463,10 +407,10 @@ class SqliteStore(SqliteReader):
         if row is None:
             return None
         node, layout, base, times = row
-        buckets = _buckets(base, _decode(times) if times else [0.0], shifted=times is not None)
-        return _Place(node, buckets, self._state.layout_by_id[layout])
+        buckets = buckets_of(base, _decode(times) if times else [0.0], shifted=times is not None)
+        return Place(node, buckets, self._state.layout_by_id[layout])
 
-    def _soil(self, place: _Place) -> None:
+    def _soil(self, place: Place) -> None:
         """Notes that the rollups of a place are out of date, where readings behind them are still kept."""
         state = self._state
         for bucket in place.buckets:
@@ -556,7 +500,7 @@ class SqliteStore(SqliteReader):
         for layout, span in sources:
             channels = np.array(self._state.layout_by_id[layout].channels, dtype=np.int64)
             seen: set[int] = set()
-            for start, end in _runs(buckets, FIVE_MINUTES):
+            for start, end in _runs(buckets, FIVE_MINUTES, MERGE_GAP):
                 rows = self._between(node, layout, span, start, end)
                 if not rows.ids:
                     continue
@@ -649,7 +593,7 @@ class SqliteStore(SqliteReader):
 
     def _load(self) -> None:
         """Takes the memory from the database: at the start, and after a transaction that failed."""
-        state = self._state = _State()
+        state = self._state = State()
         meta = dict(self._all("SELECT key, value FROM meta"))
         for key, value in meta.items():
             if key.startswith("flag "):
@@ -663,7 +607,7 @@ class SqliteStore(SqliteReader):
         names = {number: name for name, number in state.channels.items()}
         for number, listed in self._all("SELECT id, channels FROM layout ORDER BY id"):
             channels = tuple(_integers(listed))
-            layout = _layout(number, tuple(names[c] for c in channels), channels)
+            layout = layout_of(number, tuple(names[c] for c in channels), channels)
             state.layouts[tuple(names[c] for c in channels)] = state.layout_by_id[number] = layout
         state.sources = {
             (node, layout): span for node, layout, span in self._all("SELECT node, layout, span FROM source")
@@ -700,47 +644,15 @@ class _Transaction:
         self._store._load()
 
 
-def writer_lock(path: Path) -> int:
-    """Locks the store at `path` for writing; the lock goes with the returned descriptor, or the process.
-
-    Raises:
-        StoreError: another process holds it.
-    """
-    guard = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(guard)
-        raise StoreError(
-            f"another process writes the store {path} (it holds {path}.lock); stop `sensorhub run` or its store first"
-        ) from None
-    return guard
-
-
-def _layout(number: int, names: tuple[str, ...], channels: tuple[int, ...]) -> _Layout:
-    numbers = tuple(
-        i for i, n in enumerate(names) if BY_NAME[n].kind == "number" and STORE in BY_NAME[n].projections
-    )
-    return _Layout(number, channels, None if len(numbers) == len(names) else numbers)
-
-
 def _hex(owner: bytes | None) -> str | None:
     return None if owner is None else "0x" + owner.hex()
 
 
-def _buckets(base: int | None, offsets: Iterable[float], *, shifted: bool) -> tuple[int, ...]:
-    if base is None:
-        return ()
-    if not shifted:
-        return (base // FIVE_MINUTES * FIVE_MINUTES,)
-    return tuple({int((base + offset) // FIVE_MINUTES) * FIVE_MINUTES for offset in set(offsets)})
-
-
-def _runs(buckets: list[int], seconds: int) -> list[tuple[int, int]]:
-    """Ascending bucket starts as ranges without a hole, end excluded."""
+def _runs(buckets: list[int], seconds: int, gap: int = 0) -> list[tuple[int, int]]:
+    """Ascending bucket starts as ranges (end excluded), joined over holes of at most `gap` seconds."""
     runs: list[tuple[int, int]] = []
     for bucket in buckets:
-        if runs and runs[-1][1] == bucket:
+        if runs and bucket - runs[-1][1] <= gap:
             runs[-1] = (runs[-1][0], bucket + seconds)
         else:
             runs.append((bucket, bucket + seconds))
