@@ -42,7 +42,7 @@ def anvil_binary() -> Path:
 @contextlib.contextmanager
 def anvil(*options: str):
     """A fresh anvil on a free port; gives its URL."""
-    argv = [str(anvil_binary()), "--chain-id", "31337", *options]
+    argv = [str(anvil_binary()), *options]
     # It logs every request: into a file, since a pipe that nobody reads would stop it.
     with (
         tempfile.TemporaryFile("w+") as log,
@@ -135,7 +135,7 @@ def chain_of(kind: str, **options):
         with devnet.running(**options) as running:
             yield Chain(kind, running.url, GatewayLogContract(connect(running.url), DEV_CONTRACT))
         return
-    with anvil("--port", str(options.get("port", 0))) as url:
+    with anvil("--port", str(options.get("port", 0)), "--chain-id", "31337") as url:
         web3 = connect(url)
         for address in (digest.address(RELAY.public_key), *options.get("funded", ())):
             web3.provider.make_request("anvil_setBalance", ["0x" + address.hex(), hex(10**24)])
@@ -313,6 +313,12 @@ def make_gateway(chain):
 def start_chain():
     """Starts chains by hand: a context manager that takes the kind."""
     return chain_of
+
+
+@pytest.fixture(scope="session")
+def start_anvil():
+    """Starts a bare anvil: a context manager that takes its options and gives its URL."""
+    return anvil
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ it over HTTP. Blocks are kept in their JSON form, so looking up stays fast howev
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -24,6 +25,10 @@ from rlp.exceptions import RLPException  # type: ignore[import-untyped]
 from sensorhub.chain import digest
 from sensorhub.chain.artifact import gateway_log
 from sensorhub.chain.errors import ChainError
+
+# py-evm raises the limit far beyond what the C stack holds when somebody sends deeply nested JSON. It does so for
+# contracts that call each other a thousand levels deep, which nobody needs here.
+sys.setrecursionlimit(3000)
 
 DEV_CHAIN_ID: Final = 1337
 DEV_KEY: Final = keccak(b"sensorhub development key: worthless on every real chain")
