@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 
+import cbor2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from sensorhub.verify.answers import ANCHORED, DEVICE_SIGNED, FLAGGED, INTACT, J
 from sensorhub.verify.chain_view import ChainUnreachable, FlaggedRange
 from sensorhub.verify.check import PROOF_ANSWERS, check_proof
 from sensorhub.verify.flag_names import flag_names
-from sensorhub.verify.proof import format_proof
+from sensorhub.verify.proof import Proven, format_proof, parse_proof
 from sensorhub.verify.trust import Trust
 
 
@@ -514,3 +515,24 @@ def test_no_part_can_be_missing_or_added(worlds, data):
 @given(st.binary(max_size=200))
 def test_any_bytes_are_answered(data):
     assert check_proof(data).exit_code(PROOF_ANSWERS) == 3
+
+
+CBOR = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.binary(max_size=70) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.integers(0, 9), inner, max_size=3),
+    max_leaves=8,
+)
+ENTRIES = st.binary(max_size=80) | st.builds(
+    lambda kind, rest: cbor2.dumps([kind, *rest]), st.integers(0, 6), st.lists(CBOR, max_size=9)
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_any_entries_in_a_whole_file_are_answered(worlds, data):
+    original, chain = example(worlds)
+    proof = parse_proof(original)
+    part = data.draw(st.sampled_from(["entry", "genesis", "node", "verdict", "events"]))
+    entry = Proven(data.draw(ENTRIES), data.draw(st.integers(0, 20)), proof.entry.path)
+    changed = replace(proof, **{part: (entry,) if part == "events" else entry})
+    assert check(changed, chain=chain).exit_code(PROOF_ANSWERS) != 0

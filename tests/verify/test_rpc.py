@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from sensorhub.verify.answers import ANCHORED, FLAGGED, State
-from sensorhub.verify.chain_view import ChainUnreachable
+from sensorhub.verify.chain_view import POSTED, ChainUnreachable, EventLog, posted
 from sensorhub.verify.check import check_proof
 from sensorhub.verify.proof import format_proof
 from sensorhub.verify.rpc import RpcChain
@@ -93,3 +93,25 @@ def test_a_malformed_receipt_leaves_the_answer_open(server, sample, receipt):
     assert report[ANCHORED].state is State.UNKNOWN
     assert report[FLAGGED].state is State.UNKNOWN
     assert "refused eth_getLogs: no such method" in report[FLAGGED].reason
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        EventLog(bytes(20), (POSTED, bytes(32), b"\xff" * 32), bytes(160)),
+        EventLog(bytes(20), (POSTED, bytes(5), bytes(32)), bytes(160)),
+        EventLog(bytes(20), (POSTED, bytes(32), bytes(32)), b"\xff" * 160),
+        EventLog(bytes(20), (POSTED, bytes(32), bytes(32)), bytes(159)),
+    ],
+)
+def test_an_event_that_the_contract_cannot_have_made_is_refused(event):
+    with pytest.raises(ChainUnreachable):
+        posted([event], bytes(20))
+
+
+def test_events_of_others_are_no_posts():
+    good = (POSTED, bytes(32), bytes(32))
+    assert len(posted([EventLog(bytes(20), good, bytes(160))], bytes(20))) == 1
+    assert posted([EventLog(b"x" * 20, good, bytes(160))], bytes(20)) == []
+    assert posted([EventLog(bytes(20), (bytes(32), *good[1:]), bytes(160))], bytes(20)) == []
+    assert posted([EventLog(bytes(20), good[:2], bytes(160))], bytes(20)) == []

@@ -115,12 +115,9 @@ def posted(events: Iterable[EventLog], contract: bytes) -> list[Posted]:
     found = []
     for event in events:
         if event.address == contract and len(event.topics) == 3 and event.topics[0] == POSTED:
-            size, root, prev, start, end = _words(event.data, 5)
-            found.append(
-                Posted(
-                    event.topics[1], _uint(event.topics[2]), _uint(size), root, prev, _uint(start), _uint(end)
-                )
-            )
+            words = _words(event.data, 5)
+            seq, size, start, end = (_uint64(word) for word in (event.topics[2], words[0], *words[3:]))
+            found.append(Posted(_word(event.topics[1]), seq, size, words[1], words[2], start, end))
     return found
 
 
@@ -151,6 +148,19 @@ def _words(data: bytes, count: int) -> Sequence[bytes]:
             "contract", f"answered {len(data)} bytes where GatewayLog gives {count * WORD}"
         )
     return [data[at : at + WORD] for at in range(0, count * WORD, WORD)]
+
+
+def _word(word: bytes) -> bytes:
+    if len(word) != WORD:
+        raise ChainUnreachable("event", f"has a topic of {len(word)} bytes")
+    return word
+
+
+def _uint64(word: bytes) -> int:
+    value = _uint(word)
+    if value >> 64:
+        raise ChainUnreachable("event", f"has {value} where GatewayLog has a uint64")
+    return value
 
 
 def _uint(word: bytes) -> int:
