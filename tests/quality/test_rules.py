@@ -287,7 +287,7 @@ def verdicts(messages, cuts: list[int], reload: set[int]) -> list[tuple[int, int
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_how_the_log_is_cut_and_where_it_stops_changes_no_verdict(make_sender, data):
     steps = st.sampled_from([0, 1, 60, 60, 60, 60, 600, 4000, 90_000, -60])

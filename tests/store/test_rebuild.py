@@ -73,7 +73,7 @@ def settled(path: Path, entries: list[tuple[int, bytes]], **retention: int) -> d
 
 
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 @given(data=st.data())
 def test_batches_and_kills_change_nothing(tmp_path_factory, make_network, data):
