@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "dataset": GROUND | {"wire", "log", "nodes", "store", "chain", "verify"},
     "web": GROUND | {"wire", "log", "nodes", "store", "chain", "verify", "dataset", "quality"},
     "processes": GROUND
-    | {"settings", "wire", "log", "nodes", "ingest", "quality", "store", "chain", "dataset", "web"},
+    | {"settings", "wire", "log", "nodes", "ingest", "quality", "store", "chain", "verify", "dataset", "web"},
     "cli": {"*"},
 }
 VERIFY_MAY_USE = {"log": {"merkle", "note", "entries"}, "chain": {"digest"}}

@@ -21,7 +21,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -328,11 +328,9 @@ class Demo:
 
     def _prove(self, config: Path, devnet: Devnet, picture: Picture) -> int:
         """Proof of a random reading and a dataset of the whole run, both checked by the separate verifier."""
-        picture.refresh()
-        size = picture.status["log"]["size"]
         self.console.rule("what can be verified")
         with self.console.status("waiting until everything is judged, stored and anchored"):
-            self._settle(picture, size)
+            self._settle(picture)
         with contextlib.closing(SqliteReader(self.home / "data" / "store.sqlite")) as store:
             anchored = picture.status["chain"]["last"]["size"]
             messages = [i for i in store.messages(None, None, -1e18, 1e18) if i < anchored]
@@ -359,15 +357,18 @@ class Demo:
         self.console.rule("all answers hold" if good else "NOT verified")
         return 0 if good else 1
 
-    def _settle(self, picture: Picture, size: int) -> None:
-        """Waits until every follower has read `size` entries and the chain covers every message among them."""
+    def _settle(self, picture: Picture) -> None:
+        """Waits until every follower has read the whole log and the chain covers it."""
         deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
         while time.monotonic() < deadline and not self.stop.is_set():
             picture.refresh()
-            followers: Mapping[str, Any] = picture.status["followers"]
-            post = picture.status["chain"]["last"]
-            caught_up = all(followers[name]["cursor"] >= size for name in ("quality", "store"))
-            if caught_up and post and post["size"] >= size:
+            status = picture.status
+            size, post = status["log"]["size"], status["chain"]["last"]
+            if (
+                post
+                and post["size"] == size
+                and all(status["followers"][name]["lag"] == 0 for name in ("quality", "store"))
+            ):
                 return
             time.sleep(REFRESH_S)
         raise DemoError(f"not everything was judged, stored and anchored in time: {picture.line()}")

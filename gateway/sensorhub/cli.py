@@ -416,7 +416,7 @@ def export(
         from sensorhub.log.appender import LogClient
 
         client = LogClient(values.data_dir / "run" / "log.sock")
-        typer.echo(f"recorded in log entry {client.append([made.artefact()])}")
+        typer.echo(f"recorded in log entry {made.enter(client.append)}")
         client.close()
 
 
