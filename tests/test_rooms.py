@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gateway" / "sensorhub"
-GROUND = {"errors", "channels", "status"}
+GROUND = {"errors", "channels", "flags", "status"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "channels": set(),
+    "flags": set(),
     "status": set(),
     "settings": {"errors"},
     "supervisor": set(),

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sensorhub.flags import TRUSTED, Flag, flag_names
 from sensorhub.quality.columns import SeriesNumbers, columns_of
-from sensorhub.quality.flags import TRUSTED, Flag, flag_names
 from sensorhub.quality.rules import CADENCE_READINGS, CEILING, ENOUGH, Judged, Rules
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400

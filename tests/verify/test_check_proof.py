@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 
 from sensorhub.log.entries import MessageEntry, NodeEntry, NodeEvent, decode_entry, encode_entry
 from sensorhub.log.note import NoteSigner, NoteVerifier
-from sensorhub.quality import flags as quality_flags
 from sensorhub.verify.answers import ANCHORED, DEVICE_SIGNED, FLAGGED, INTACT, JUDGED, LOGGED, State
 from sensorhub.verify.chain_view import ChainUnreachable, FlaggedRange
 from sensorhub.verify.check import PROOF_ANSWERS, check_proof
-from sensorhub.verify.flag_names import flag_names
 from sensorhub.verify.proof import Proven, format_proof, parse_proof
 from sensorhub.verify.trust import Trust
 
@@ -383,12 +381,6 @@ def test_entries_of_other_kinds_are_logged_and_not_device_signed(sample):
     assert report[LOGGED].state is State.YES
     assert report[DEVICE_SIGNED].state is State.NO
     assert report.facts["artefact"]["what"] == "dataset"
-
-
-def test_the_names_of_flags_are_those_of_the_quality_room():
-    for flag in quality_flags.Flag:
-        assert flag_names(flag) == quality_flags.flag_names(flag)
-    assert flag_names(1 << 20 | 1) == ["range", "bit 20"]
 
 
 # every byte

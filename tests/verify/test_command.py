@@ -13,7 +13,7 @@ from sensorhub.verify.command import main
 from sensorhub.verify.proof import format_proof
 
 TOOL = Path(__file__).parents[2] / "tools" / "verify"
-ROOMS = {"errors", "channels", "wire", "log", "chain", "verify"}
+ROOMS = {"errors", "channels", "flags", "wire", "log", "chain", "verify"}
 LOG_PARTS = {"merkle", "note", "entries"}
 CHAIN_PARTS = {"digest"}
 HEAVY = {

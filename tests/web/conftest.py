@@ -19,11 +19,11 @@ from coincurve import PrivateKey
 
 from sensorhub.dataset.heads import identity, read_heads
 from sensorhub.dataset.prove import prove
+from sensorhub.flags import Flag
 from sensorhub.log.entries import Genesis, MessageEntry, NodeEntry, NodeEvent, VerdictEntry, encode_entry
 from sensorhub.log.log import Log
 from sensorhub.log.note import NoteSigner
 from sensorhub.log.reader import LogReader
-from sensorhub.quality.flags import Flag
 from sensorhub.status import StatusFile
 from sensorhub.store.sqlite import SqliteStore
 from sensorhub.verify.proof import format_proof

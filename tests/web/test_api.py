@@ -14,7 +14,7 @@ from yarl import URL
 import sensorhub.web
 from sensorhub.channels import BY_NAME
 from sensorhub.errors import SensorhubError
-from sensorhub.quality.flags import Flag
+from sensorhub.flags import Flag
 from sensorhub.store.rebuild import rebuild
 from sensorhub.store.sqlite import SqliteStore
 from sensorhub.verify.proof import parse_proof

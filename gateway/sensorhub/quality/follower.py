@@ -15,11 +15,11 @@ from typing import Any, Final, NamedTuple, Protocol
 import cbor2
 import numpy as np
 
+from sensorhub.flags import TRUSTED, flag_names
 from sensorhub.log.entries import VERDICT, VerdictEntry, encode_entry, kind_of
 from sensorhub.log.reader import LogReader
 from sensorhub.quality import snapshot as snapshots
 from sensorhub.quality.columns import columns_of, read_messages
-from sensorhub.quality.flags import TRUSTED, flag_names
 from sensorhub.quality.rules import VERSION, Rules
 from sensorhub.quality.snapshot import Snapshot
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorhub.channels import BY_NAME
+from sensorhub.flags import FULL_SCORE, Flag
 from sensorhub.quality.columns import Columns, SeriesNumbers
-from sensorhub.quality.flags import Flag
 
 #: The version that verdict entries name. Whatever changes a verdict changes this.
 VERSION: Final = "rules/1"
@@ -130,7 +130,7 @@ class Rules:
         score = CEILING * (0.5 + 0.5 * np.minimum(history / ENOUGH, 1.0)) * each
         for flag, weight in WEIGHTS.items():
             score *= np.where(flags & int(flag), weight, 1.0)
-        return Judged(np.floor(255.0 * score + 0.5).astype(np.uint8), flags)
+        return Judged(np.floor(FULL_SCORE * score + 0.5).astype(np.uint8), flags)
 
     def _round(
         self, s: NDArray[np.int64], t: NDArray[np.float64], v: NDArray[np.float64], wild: NDArray[np.bool_]

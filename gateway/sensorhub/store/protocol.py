@@ -10,7 +10,7 @@ class Store(Protocol):
     """A projection of the log that answers questions about readings.
 
     A score is 0.0 (do not use) to 1.0 (trust) and None while a reading is not judged; flags are the bits of
-    `sensorhub.quality.flags`. Times are Unix seconds. A time range includes `start` and excludes `end`.
+    `sensorhub.flags`. Times are Unix seconds. A time range includes `start` and excludes `end`.
     """
 
     def nodes(self) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorhub.errors import SensorhubError
-from sensorhub.quality.flags import flag_names
+from sensorhub.flags import FULL_SCORE, flag_names
 from sensorhub.store.schema import FIVE_MINUTES, HOUR, RECORDS, connect
 
 _MATRIX: Final = msgspec.json.Decoder(list[list[float | None]])
@@ -116,7 +116,7 @@ def _nearest(rows: Rows, columns: list[int], time: float) -> tuple[float, int, i
 
 def score_of(stored: int | None) -> float | None:
     """The score 0.0 to 1.0 of a stored score 0 to 255 (to four digits), None when there is none."""
-    return None if stored is None or stored < 0 else round(stored / 255, 4)
+    return None if stored is None or stored < 0 else round(stored / FULL_SCORE, 4)
 
 
 class SqliteReader:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sensorhub.quality.flags import TRUSTED
+from sensorhub.flags import TRUSTED
 
 # Below this length of the mean vector (rounding of sine and cosine) no direction is left.
 _NO_DIRECTION: Final = 1e-9

@@ -18,9 +18,9 @@ import msgspec
 import numpy as np
 
 from sensorhub.channels import BY_NAME
+from sensorhub.flags import TRUSTED
 from sensorhub.log.entries import MESSAGE, NODE, VERDICT, NodeEntry, NodeEvent, decode_entry, kind_of
 from sensorhub.nodes.dater import Dater
-from sensorhub.quality.flags import TRUSTED
 from sensorhub.store.reader import SqliteReader, unpack
 from sensorhub.store.rollup import Columns, Summary, combine, summarise
 from sensorhub.store.schema import CONTENT, DAY, FIVE_MINUTES, HOUR, StoreError, connect, writer_lock

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sensorhub.channels import BY_NAME
+from sensorhub.flags import FULL_SCORE, flag_names
 from sensorhub.log.entries import ArtefactEntry, EntryError, NodeEntry, VerdictEntry, decode_entry
 from sensorhub.log.note import Checkpoint
 from sensorhub.verify import canonical
@@ -27,7 +28,6 @@ from sensorhub.verify.answers import (
 from sensorhub.verify.chain_view import Chain
 from sensorhub.verify.devices import Told, check_device_signed, read_message, warnings_of
 from sensorhub.verify.errors import VerifyError
-from sensorhub.verify.flag_names import FULL_SCORE, flag_names
 from sensorhub.verify.proof import Proof, Proven, parse_proof
 from sensorhub.verify.trust import Trust, check_head, check_inclusion
 

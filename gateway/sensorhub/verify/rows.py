@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sensorhub.channels import BY_NAME
+from sensorhub.flags import FULL_SCORE
 from sensorhub.verify import canonical
 from sensorhub.verify.canonical import Members
-from sensorhub.verify.flag_names import FULL_SCORE
 from sensorhub.wire import Message
 
 MICROSECONDS: Final = 1_000_000

@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 from aiohttp import web
 
 from sensorhub.channels import CHANNELS, STORE
-from sensorhub.quality.flags import flag_names
+from sensorhub.flags import flag_names
 from sensorhub.store.reader import SqliteReader
 from sensorhub.web.answers import answer, answer_document
 from sensorhub.web.flag_table import flag_table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sensorhub.quality.flags import Flag, flag_names
+from sensorhub.flags import Flag, flag_names
 
 MEANINGS: Final = {
     Flag.RANGE: "the value lies outside of what the quantity can be",

@@ -35,8 +35,11 @@ class Flag(IntFlag):
     """The node itself reported a fault of the sensor."""
 
 
-#: Smallest stored score (0 to 255) that counts as trusted: 0.5 of 1.0.
+FULL_SCORE: Final = 255
+"""A verdict's score as an integer that means 1.0: trust. 0 means: do not use."""
+
 TRUSTED: Final = 128
+"""Smallest stored score that counts as trusted: 0.5 of 1.0."""
 
 _NAMES: Final = {
     Flag.RANGE: "range",
