@@ -55,9 +55,9 @@ def test_agrees_with_the_reference_on_random_sizes(gateway):
     tree, agreed = gateway.tree, {True: 0, False: 0}
     old = 0
     while old < SIZES - 1:
-        old = min(SIZES - 1, old + chance.choice([1, 2, 3, 16, 40]))
+        old = min(SIZES - 1, old + chance.choice([1, 3, 16, 40]))
         gateway.post(old)
-        for _ in range(5):
+        for _ in range(4):
             new = chance.randrange(old + 1, SIZES + 1)
             path = damaged(tree.consistency(old, new), chance)
             # Sometimes a right path for other sizes: it must not fit here.
@@ -70,9 +70,9 @@ def test_agrees_with_the_reference_on_random_sizes(gateway):
 
 
 def test_agrees_at_every_pair_of_small_sizes(gateway):
-    for old in range(1, 11):
+    for old in range(1, 9):
         gateway.post(old)
-        for new in range(old + 1, 12):
+        for new in range(old + 1, 10):
             gateway.prepare(gateway.next(new))
 
 
