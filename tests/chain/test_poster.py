@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import coincurve
 import pytest
@@ -237,6 +238,38 @@ def test_status_says_how_far_the_chain_is(site):
     assert (status["posted"], status["last_seq"], status["lag"], status["error"]) == (1, 1, 2, None)
     assert status["last_tx"] == "0x" + newest.tx.hex()
     assert status["gas_last"] == status["gas_mean"] == newest.gas > 21_000
+
+
+def test_every_status_field_is_documented(site):
+    readme = (Path(__file__).parents[2] / "gateway/sensorhub/chain/README.md").read_text()
+    assert [name for name in site.poster().status() if f"`{name}`" not in readme] == []
+
+
+class TestFees:
+    def test_leave_room_for_the_base_fee_to_double(self, chain):
+        base = chain.web3.eth.get_block("latest")["baseFeePerGas"]
+        fees = chain.contract.fees(1000)
+        assert fees.most == 2 * base + fees.tip
+        assert fees.tip > 0
+
+    def test_never_exceed_the_limit(self, chain):
+        base = chain.web3.eth.get_block("latest")["baseFeePerGas"]
+        limit = (base + 1) / 1e9
+        fees = chain.contract.fees(limit)
+        assert max(fees.most, fees.tip) <= limit * 1e9
+        assert chain.contract.fees(limit, raised=3.0).most <= limit * 1e9
+        with pytest.raises(FeeError):
+            chain.contract.fees((base - 1) / 1e9)
+
+    def test_take_the_middle_of_what_others_paid_in_any_order(self, chain, proxied):
+        """eth-tester lists blocks newest first; a server without the method is no obstacle either."""
+        _proxy, contract = proxied
+        tips = [[3], [0], [9], [1], [5]]
+        for order in (tips, tips[::-1], sorted(tips)):
+            contract.web3.eth.fee_history = lambda *_, order=order: {"reward": order}
+            assert contract.fees(1000).tip == 4
+        contract.web3.eth.fee_history = lambda *_: {"reward": []}
+        assert contract.fees(1000).tip == 10**9
 
 
 class TestRelay:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import coincurve
-import requests
 from eth_abi.exceptions import DecodingError
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from hexbytes import HexBytes
+from requests.exceptions import RequestException
 from web3 import HTTPProvider, Web3
 from web3.exceptions import (
     BadFunctionCallOutput,
@@ -498,7 +498,7 @@ class GatewayLogContract:
         except Web3RPCError as error:
             reason = _rpc_message(error)
             raise RefusedError(f"{what}: {self._server} answered: {reason}", reason) from error
-        except (requests.RequestException, Web3Exception, OSError, ValueError, KeyError, TypeError) as error:
+        except (RequestException, Web3Exception, OSError, ValueError, KeyError, TypeError) as error:
             # The text of a connection error may hold the whole URL, and with it an access key.
             raise UnreachableError(
                 f"{what}: no usable answer from {self._server} ({type(error).__name__}): is the chain running?"

@@ -189,8 +189,8 @@ async def _main(options: argparse.Namespace) -> None:
     )
 
 
-def main() -> int:
-    """Entry of `python -m sensorhub.chain.devnet`."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry of `python -m sensorhub.chain.devnet`; the exit code. Arguments of the process when None."""
     parser = argparse.ArgumentParser(description="Run a development chain in memory.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8545)
@@ -201,7 +201,7 @@ def main() -> int:
         "--json", action="store_true", help="say where it listens as one line of JSON; end with stdin"
     )
     try:
-        asyncio.run(_main(parser.parse_args()))
+        asyncio.run(_main(parser.parse_args(argv)))
     except ChainError as error:
         print(error, file=sys.stderr)
         return 1
