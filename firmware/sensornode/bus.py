@@ -58,14 +58,14 @@ class Buses:
         pin = row.whole("pin", 0, 48)
         return self._once("pin", pin, row, lambda: Adc(self._machine, pin)), "pin %d" % pin
 
-    def pulses(self, row):
-        """The counter of a row: `pin`, `pull` (true: the chip's own pull-up), `counter` (auto, hardware, interrupt) and,
-        for interrupts, `gap_ms`. It has `value()`. Raises ValueError.
+    def pulses(self, row, gap=0):
+        """The counter of a row: `pin`, `pull` (true: the chip's own pull-up) and `counter` (auto, hardware, interrupt).
+
+        It has `value()`, and counts falling edges; an interrupt only those `gap` ms apart. Raises ValueError.
         """
         pin = row.whole("pin", 0, 48)
         pull = row.flag("pull", True)
         kind = row.choice("counter", ("auto", "hardware", "interrupt"), "auto")
-        gap = row.whole("gap_ms", 0, 1000, 2)
         if kind == "hardware" and not hasattr(self._machine, "Counter"):
             raise ValueError("this MicroPython has no machine.Counter; leave out counter, or say interrupt")
         make = self._pulses
@@ -73,7 +73,11 @@ class Buses:
 
     def _pulses(self, pin, pull, kind, gap):
         machine = self._machine
-        source = machine.Pin(pin, machine.Pin.IN, machine.Pin.PULL_UP if pull else None)
+        source = (
+            machine.Pin(pin, machine.Pin.IN, machine.Pin.PULL_UP)
+            if pull
+            else machine.Pin(pin, machine.Pin.IN)
+        )
         counter = getattr(machine, "Counter", None)  # MicroPython 1.26 and newer
         if not counter or kind == "interrupt":
             return InterruptCounter(source, machine.Pin.IRQ_FALLING, gap)

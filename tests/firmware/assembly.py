@@ -34,9 +34,9 @@ class Node:
         """The sensor of a row, made as the application makes it."""
         return load(dict(options, driver=driver), self)
 
-    def i2c(self, driver, part, **options):
+    def i2c(self, driver, plugged, **options):
         """A sensor with its part on the usual bus."""
-        self.bench.plug(part)
+        self.bench.plug(plugged)
         options.update(I2C)
         return self.sensor(driver, **options)
 

@@ -4,7 +4,7 @@ import random
 
 from assembly import Node, fails, near, settle
 from devices.part import check_byte
-from devices.sensirion import SCD4x, SEN5x, SGP41, SHT4x, SPS30
+from devices.sensirion import SGP41, SPS30, SCD4x, SEN5x, SHT4x
 from sensornode.sensors._sensirion import crc8
 
 EVERY = (

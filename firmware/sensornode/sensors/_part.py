@@ -86,8 +86,8 @@ class Part:
     makes one that names part and place.
     """
 
-    channels = ()
-    limits = {}
+    channels: "tuple[tuple[str, str], ...]" = ()
+    limits: "dict[str, tuple[float, float]]" = {}
 
     def __init__(self, options, services):
         self.row = Row(options)

@@ -98,6 +98,7 @@ class Sensor(I2cPart):
 
     async def measure(self):
         calibration = self._calibration
+        assert calibration
         for command in self._begin:  # humidity first: it takes effect with the other (section 5.4.3)
             self.write(command)
         await self._wait(_MEASURE_MS, 0b1000, "still measures")

@@ -112,6 +112,7 @@ class Sensor(I2cPart):
 
     async def measure(self):
         calibration = self._calibration
+        assert calibration
         for command in self._begin:
             self.write(command)
         for _ in range(6):

@@ -25,7 +25,8 @@ class Sensor(Part):
         self._factor = row.number("factor", 0.001, 100)
         self._offset = row.number("offset", 0, 5, 0)
         gust = row.whole("gust_s", 1, 60, 3)
-        self._pulses, self.place = services.buses.pulses(row)
+        gap = row.whole("gap_ms", 0, 100, 2)
+        self._pulses, self.place = services.buses.pulses(row, gap)
         row.end()
         self._window = gust * 1000
         self._every = Every(self.clock, self._window, self._look)
@@ -34,19 +35,19 @@ class Sensor(Part):
         self._gust = None
 
     def _speed(self, since):
-        """Mean speed since (uptime, count), or None when no time passed."""
+        """Mean speed since (uptime, count)."""
         elapsed = self.clock.uptime_ms() - since[0]
-        if elapsed <= 0:
-            return None
         count = self._pulses.value() - since[1]
         if not count:
             return 0
         return self._factor * 1000 * count / elapsed + self._offset
 
     def _look(self):
+        if 2 * (self.clock.uptime_ms() - self._looked[0]) < self._window:
+            return  # it began anew in the middle of a window
         speed = self._speed(self._looked)
         self._looked = self.clock.uptime_ms(), self._pulses.value()
-        if speed is not None and (self._gust is None or speed > self._gust):
+        if self._gust is None or speed > self._gust:
             self._gust = speed
 
     async def start(self):
