@@ -1,6 +1,6 @@
 """Run the firmware's tests under the interpreters that matter: MicroPython and CPython.
 
-A firmware test file is a `codec_*.py`, `crypto_*.py` or `core_*.py` beside this file. It is imported by both
+A firmware test file is a `codec_*.py`, `crypto_*.py`, `core_*.py` or `driver_*.py` beside this file. It is imported by both
 interpreters, so it holds plain functions `test_*` (or `async def`) with plain asserts and imports nothing that
 MicroPython lacks. `test_device.py` shows every (file, test, interpreter) as one pytest test.
 
@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 FIRMWARE = PROJECT / "firmware"
 INTERPRETERS = ("micropython", "cpython")
-PATTERNS = ("codec_*.py", "crypto_*.py", "core_*.py")
+PATTERNS = ("codec_*.py", "crypto_*.py", "core_*.py", "driver_*.py")
 TIMEOUT = 120.0
 
 
