@@ -1,0 +1,13 @@
+"""What firmware code uses of MicroPython's `cryptolib`, for CPython."""
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+
+class aes:
+    def __init__(self, key, mode, initial):
+        if mode != 2:
+            raise ValueError("mode")
+        self._steps = Cipher(algorithms.AES(key), modes.CBC(initial)).encryptor()
+
+    def encrypt(self, data, into):
+        into[: len(data)] = self._steps.update(bytes(data))
