@@ -73,6 +73,7 @@ async def test_a_read_that_comes_early_wakes_it():
     await sensor.read()
     sensor.close()  # nobody will wake it up
     await settle()
+    assert not part.awake
     assert await sensor.read() == {}
     assert part.awake
     await node.clock.sleep_ms(30_000)

@@ -128,6 +128,9 @@ class Sensor(Part):
             self._have = have - start
 
     def close(self):
+        """Let fan and laser rest."""
         if self._waking:
             self._waking.cancel()
             self._waking = None
+        self._send(_SLEEP, 0)
+        self._awake = None

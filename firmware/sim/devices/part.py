@@ -21,7 +21,7 @@ class Part:
         self.plugged = True
         self.flip = 0
         self.good = 0
-        self.heard = []  # everything that was written
+        self.heard = []  # what was written last
 
     def power_up(self):
         """Back to how it leaves the power-up."""
@@ -34,6 +34,8 @@ class Part:
 
     def write(self, data):
         self.heard.append(data)
+        if len(self.heard) > 200:
+            self.heard = self.heard[100:]
         self.receive(data)
 
     def receive(self, data):

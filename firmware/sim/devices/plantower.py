@@ -30,6 +30,8 @@ class PMS5003:
 
     def hear(self, data):
         self.heard.append(data)
+        if len(self.heard) > 200:
+            self.heard = self.heard[100:]
         if self.deaf or len(data) != 7 or data[:2] != b"\x42\x4d" or sum(data[:5]) != data[5] << 8 | data[6]:
             return
         command, value = data[2], data[4]
