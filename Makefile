@@ -18,7 +18,7 @@ demo: ## the whole chain on real readings until Ctrl-C; FOR=60s ends by itself a
 
 test: ## every test; PYTEST="tests/log -k fsck" for some
 	@tools/setup test
-	@.venv/bin/python -m pytest $(PYTEST)
+	@.venv/bin/python -m pytest -n auto $(PYTEST)
 
 lint: ## ruff, mypy and pyright
 	@tools/setup test
