@@ -199,13 +199,17 @@ def devnet(
 # -- the log
 
 
-def _reader() -> Any:
-    from sensorhub.log.reader import LogReader
-
+def _log_path() -> Path:
     path = context.settings().data_dir / "log"
     if not (path / "head").exists():
         raise SensorhubError(f"there is no log at {path}: start the gateway first, or set gateway.data_dir")
-    return LogReader(path)
+    return path
+
+
+def _reader() -> Any:
+    from sensorhub.log.reader import LogReader
+
+    return LogReader(_log_path())
 
 
 @log_app.command("head")
@@ -250,7 +254,7 @@ def log_fsck() -> None:
     """Read the whole log again and name everything that is damaged; exit 1 if anything is."""
     from sensorhub.log.fsck import fsck
 
-    path = context.settings().data_dir / "log"
+    path = _log_path()
     with _progress("checking") as progress:
         report = fsck(path, progress)
     typer.echo(report)
@@ -266,10 +270,11 @@ def rebuild_store() -> None:
     from sensorhub.store import rebuild
 
     values = context.settings()
+    reader = _reader()
     began = time.monotonic()
     with _progress("rebuilding the store") as progress:
         count = rebuild(
-            _reader(),
+            reader,
             values.data_dir / "store.sqlite",
             progress,
             raw_days=values.store.raw_days,
@@ -291,6 +296,17 @@ def nodes_list() -> None:
         typer.echo(f"{node.name:24} {node.current.hex() if node.current else 'revoked':16}")
 
 
+def _address(text: str) -> bytes | None:
+    if not text:
+        return None
+    try:
+        return bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        raise SensorhubError(
+            f"owner {text!r} is not an account address: 0x and 40 hex digits for 20 bytes"
+        ) from None
+
+
 @nodes_app.command("add")
 def nodes_add(
     name: Annotated[str, typer.Argument(help="Node name: a-z, 0-9 and hyphens.")],
@@ -305,8 +321,7 @@ def nodes_add(
 
     values = context.settings()
     values.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    owner_bytes = bytes.fromhex(owner.removeprefix("0x")) if owner else None
-    claim = Claims(values.data_dir / "claims.json").add(name, kind, owner=owner_bytes, geohash=place)
+    claim = Claims(values.data_dir / "claims.json").add(name, kind, owner=_address(owner), geohash=place)
     record = {"site": values.gateway.site, "node": name, "kind": kind, "claim": claim.hex()}
     if values.mqtt.embedded != "off":
         record["mqtt_user"] = name

@@ -1,0 +1,81 @@
+"""The command line: what it prints, and what it says when it cannot."""
+
+import json
+import stat
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def call(tmp_path):
+    def run(*words, environ=None):
+        return subprocess.run(
+            [sys.executable, "-m", "sensorhub", *words],
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "COLUMNS": "120", **(environ or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["log", "head"], ["there is no log at data/log", "start the gateway first"]),
+        (["log", "show", "1"], ["there is no log"]),
+        (["log", "fsck"], ["there is no log"]),
+        (["prove", "1"], ["there is no log"]),
+        (["export", "out"], ["there is no log"]),
+        (["rebuild", "store"], ["there is no log"]),
+        (["nodes", "list"], ["there is no log"]),
+        (["status"], ["no process has written a status"]),
+        (["run", "everything"], ["no process 'everything'", "ingest, quality, store, chain, web"]),
+        (["--config", "missing.toml", "settings"], ["missing.toml", "cannot be read"]),
+        (["nodes", "add", "Roof"], ["'Roof'", "a-z"]),
+        (["nodes", "add", "roof", "--owner", "0x12"], ["owner", "20"]),
+        (["nodes", "add", "roof", "--owner", "me"], ["owner", "20"]),
+        (["chain", "deploy"], ["chain.rpc_url is not set"]),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_done_is_one_line_that_says_why(call, words, said):
+    done = call(*words)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("sensorhub: ")
+    assert done.stderr.count("\n") == 1
+    assert all(text in done.stderr for text in said), done.stderr
+
+
+def test_a_wrong_setting_is_one_line_too(call):
+    done = call("settings", environ={"SENSORHUB_WEB_PORT": "http"})
+    assert done.returncode == 1
+    assert "web.port" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_settings_show_values_and_no_secret(call):
+    done = call("settings", environ={"SENSORHUB_WEB_PORT": "1234", "SENSORHUB_MQTT_PASSWORD": "hunter2"})
+    assert "web.port = 1234" in done.stdout
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_a_new_node_gets_a_claim_and_a_password_in_a_private_file(call, tmp_path):
+    done = call("nodes", "add", "roof", "--kind", "air", "--place", "wx4g0")
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "roof.claim.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    record = json.loads(path.read_text())
+    assert record["node"] == "roof"
+    assert len(bytes.fromhex(record["claim"])) == 16
+    assert record["claim"] not in done.stdout
+    assert record["mqtt_password"] not in done.stdout
+    kept = (tmp_path / "data" / "claims.json").read_text() + (tmp_path / "data/broker/passwords").read_text()
+    assert record["claim"] not in kept
+    assert record["mqtt_password"] not in kept
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
