@@ -15,6 +15,28 @@ async def test_tmp105_shows_every_sixteenth_of_a_degree():
     await fails(sensor, "temperature is -55.0625")
 
 
+async def test_tmp105_reads_the_table_of_its_datasheet():
+    node = Node()
+    part = TMP105()
+    sensor = node.i2c("tmp105", part)
+    send = part.send
+    table = (
+        (127.9375, 0x7FF),
+        (100, 0x640),
+        (75, 0x4B0),
+        (0.25, 0x004),
+        (0, 0),
+        (-0.25, 0xFFC),
+        (-25, 0xE70),
+        (-55, 0xC90),
+    )
+    for celsius, code in table:  # SLLS648D, table 5
+        part.send = lambda count, code=code: (
+            send(count) if count == 1 else bytes((code >> 4, code << 4 & 0xFF))
+        )
+        assert await sensor.read() == {"temperature": celsius}
+
+
 async def test_tmp105_sleeps_between_and_keeps_12_bits_after_a_brown_out():
     node = Node()
     part = TMP105()

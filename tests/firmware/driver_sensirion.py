@@ -30,6 +30,15 @@ def test_check_bytes_of_the_datasheets():
     assert crc8(b"\xbe\xef", 0, 2) == 0x92
     assert crc8(b"\x80\x00", 0, 2) == 0xA2  # SGP41: 50 %
     assert crc8(b"\x66\x66", 0, 2) == 0x93  # SGP41: 25 degrees
+    assert crc8(b"\x00\x00", 0, 2) == 0x81
+    assert crc8(b"\xff\xff", 0, 2) == 0xAC
+    for word, crc in (
+        (0x03DB, 0x42),
+        (0x01E0, 0xB4),
+        (0x0001, 0xB0),
+        (0x7FCE, 0x7B),
+    ):  # SCD4x, section 3.6 and 3.7
+        assert crc8(bytes((word >> 8, word & 0xFF)), 0, 2) == crc
     assert crc8(b"..\xbe\xef..", 2, 4) == 0x92
     for _ in range(200):
         word = random.getrandbits(16)
@@ -151,6 +160,8 @@ async def test_sht4x_follows_the_formulas():
     assert (await sensor.read())["humidity"] == 100
     part.celsius = 130
     await fails(sensor, "temperature is 130", "it can be -40 to 125")
+    part.celsius, part.percent = 42.501, 56.501
+    await fails(sensor, "0x8000")
     part.celsius, part.serial = 20, (0, 0)
     await fails(sensor, "serial number")
 
@@ -289,15 +300,16 @@ async def test_scd4x_takes_the_pressure_of_another_sensor():
     sensor = node.i2c("scd4x", part)
     await warm(node, sensor)
     assert part.pressure is None
-    node.values["pressure"] = 987.6
+    node.values["pressure"] = 987.3
     await sensor.read()
-    assert part.pressure == 988
+    assert part.pressure == 987
+    assert b"\xe0\x00\x03\xdb\x42" in part.heard  # the example of section 3.6.5
     orders = len(part.heard)
     await sensor.read()
     assert len(part.heard) - orders <= 2  # it is told once
     node.values["pressure"] = 20  # nonsense is not passed on
     await sensor.read()
-    assert part.pressure == 988
+    assert part.pressure == 987
     node.values["pressure"] = 990
     part.power_up()
     await node.clock.sleep_ms(60_000)
@@ -384,6 +396,7 @@ async def test_sgp41_is_told_humidity_and_temperature_of_other_sensors():
 
 
 async def test_sgp41_that_fails_its_self_test_says_so():
-    part = SGP41()
-    part.test = 0xD402
-    await fails(Node().i2c("sgp41", part), "self-test", "0xd402")
+    for word in (0xD401, 0xD402, 0xD403, 0x4B00):
+        part = SGP41()
+        part.test = word
+        await fails(Node().i2c("sgp41", part), "self-test", f"0x{word:04x}")

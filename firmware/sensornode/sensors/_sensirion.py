@@ -1,13 +1,13 @@
 """Sensirion's protocol on I2C: 16-bit commands, then words of 16 bits with a check byte each.
 
-SPS30 datasheet 1.0, section 6; SHT4x datasheet 6.6, section 4; SCD4x datasheet 1.5, section 3; the others alike.
+The SHT3x-DIS datasheet (version 5) has it in sections 4.3 to 4.12, the SPS30 datasheet (version 1.0) in section 6; the others alike.
 """
 
 from ._i2c import I2cPart
 
 
 def crc8(data, start, end):
-    """Check byte of data[start:end]: polynomial 0x31, initial value 0xFF (0xBEEF gives 0x92)."""
+    """Check byte of data[start:end]: polynomial 0x31, initial value 0xFF (SHT3x-DIS, table 20)."""
     crc = 0xFF
     for index in range(start, end):
         crc ^= data[index]

@@ -28,7 +28,7 @@ _MEASURE_MS = 12  # 3 conversions of 1.963 ms, 9 switches of 0.477 ms, 1.5 ms to
 
 
 class Calibration:
-    """The factory's numbers (section 3.11.1), and the compensation with them."""
+    """The factory's numbers (section 3.3), and the compensation with them."""
 
     def __init__(self, first, second):
         """`first` is 0x8A to 0xA0, `second` 0xE1 to 0xEA."""

@@ -4,7 +4,7 @@ node.json: {"driver": "pms5003", "uart": 1, "tx": 17, "rx": 16, "sleep": true}. 
 
 The sensor is asked for each measurement (passive mode). With `sleep` (default: true) and 2 minutes or more between
 reads, fan and laser rest between and start 35 s before the next read, since the sensor needs 30 s for steady
-values (page 2, "Stable data"): while it warms up there are no values. They are those "under atmospheric environment".
+values ("Circuit attentions"): while it warms up there are no values. They are those "under atmospheric environment".
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Sensirion SCD40, SCD41, SCD43: carbon dioxide, temperature, humidity (datasheet SCD4x, version 1.5).
+"""Sensirion SCD40, SCD41, SCD43: carbon dioxide, temperature, humidity (datasheet SCD4x, version 1.3).
 
 node.json: {"driver": "scd4x", "scl": 22, "sda": 21, "low_power": false, "altitude": 50}
 
@@ -8,12 +8,12 @@ thermometer before it in the table: its own temperature is corrected for 4 degre
 depend on the case.
 
 Automatic self-calibration (ASC) is left as it is, and the factory switches it on. It takes the lowest value of a week for fresh
-air of 400 ppm (section 3.7), which is right outdoors and in rooms that are aired. The self-test takes 10 s and is left out.
+air of 400 ppm (section 3.7): outdoors that is some 25 ppm less than the truth of today. The self-test takes 10 s and is left out.
 """
 
 from ._sensirion import SensirionPart
 
-_START = 0x21B1  # section 3.4
+_START = 0x21B1  # table 9
 _START_LOW_POWER = 0x21AC
 _STOP = 0x3F86
 _READY = 0xE4B8
@@ -39,7 +39,7 @@ class Sensor(SensirionPart):
         self._pressure = 0
 
     async def start(self):
-        await self.command(_STOP, 500)  # nothing else is heard while it measures (section 3.4)
+        await self.command(_STOP, 500)  # hardly anything else is heard while it measures (section 3.5.3)
         await self.command(_SERIAL, 1, 3)
         if not any(self.words):
             raise self.error("serial number is 0")
@@ -51,7 +51,7 @@ class Sensor(SensirionPart):
     async def measure(self):
         await self._compensate()
         await self.command(_READY, 1, 1)
-        if not self.words[0] & 0x07FF:  # section 3.9.2
+        if not self.words[0] & 0x07FF:  # section 3.8.2
             if self.clock.uptime_ms() - self._fresh > self._late:
                 raise self.error("has measured nothing for %d s: it lost its power" % (self._late // 1000))
             return {}
@@ -66,7 +66,7 @@ class Sensor(SensirionPart):
 
     async def _compensate(self):
         pressure = self.latest("pressure")
-        if pressure is None or not 700 <= pressure <= 1200:  # section 3.7.5
+        if pressure is None or not 700 <= pressure <= 1200:  # section 3.6.5
             return
         hectopascals = int(pressure + 0.5)
         if hectopascals != self._pressure:

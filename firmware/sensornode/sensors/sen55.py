@@ -7,7 +7,7 @@ makes them from the ticks. 5 V, at most 100 kHz.
 
 from ._sensirion import SensirionPart
 
-_START = 0x0021  # section 6.1
+_START = 0x0021
 _READY = 0x0202
 _VALUES = 0x03C4
 _RAW = 0x03D2  # application note "Read RHT, VOC and NOx raw signals"
@@ -69,7 +69,7 @@ class Sensor(SensirionPart):
             return {}
         await self.command(_STATUS, 20, 2)
         status = self.words[0] << 16 | self.words[1]
-        for bit, what in _FAULTS:  # section 5.4
+        for bit, what in _FAULTS:
             if status >> bit & 1:
                 raise self.error("%s (status 0x%08x)" % (what, status))
         await self._ready()

@@ -3,7 +3,7 @@
 node.json: {"driver": "sgp41", "scl": 22, "sda": 21}. The gateway makes the indices from the ticks. Humidity and
 temperature go into the measurement: the driver passes on what other sensors of the node measure, else 50 % and 25 degrees.
 
-After a start the NOx pixel is conditioned for 10 s (section 3.1), and never longer, which would damage it; meanwhile there are no
+After a start the NOx pixel is conditioned for 10 s, and never longer, which would damage it; meanwhile there are no
 values. Then the hot plates stay on between the reads: 3 mA at 3.3 V.
 """
 
@@ -11,7 +11,7 @@ import asyncio
 
 from ._sensirion import SensirionPart
 
-_CONDITION = 0x2612  # section 3.2
+_CONDITION = 0x2612
 _MEASURE = 0x2619
 _SELF_TEST = 0x280E
 _HEATER_OFF = 0x3615
@@ -36,7 +36,9 @@ class Sensor(SensirionPart):
             return
         await self.command(_SERIAL, 1, 3)
         await self.command(_SELF_TEST, _SELF_TEST_MS, 1)
-        if self.words[0] & 0x000F:  # section 3.2: a bit for each pixel that failed
+        if (
+            self.words[0] & 0x000F or self.words[0] == 0x4B00
+        ):  # a bit for each pixel that failed; the SGP40's word
             raise self.error("self-test failed: 0x%04x" % self.words[0])
         self._conditioning = asyncio.create_task(self._end_conditioning())
         await self.command(_CONDITION, _MEASURE_MS, 1, self._air())
@@ -60,7 +62,7 @@ class Sensor(SensirionPart):
                 await self.clock.sleep_ms(20)
 
     def _air(self):
-        """Humidity and temperature in the units of the sensor (section 3.2)."""
+        """Humidity and temperature in the units of the sensor."""
         humidity = self.latest("humidity")
         temperature = self.latest("temperature")
         if humidity is None or not 0 <= humidity <= 100:

@@ -6,8 +6,8 @@ read; the part idles between. The heater is not used.
 
 from ._sensirion import SensirionPart
 
-_MEASURE = 0xFD  # section 4.5: high precision
-_MEASURE_MS = 9  # section 3.1: at most 8.3
+_MEASURE = 0xFD  # high precision
+_MEASURE_MS = 9  # at most 8.3
 _SERIAL = 0x89
 
 
@@ -29,10 +29,12 @@ class Sensor(SensirionPart):
     async def measure(self):
         await self.order(_MEASURE, _MEASURE_MS, 2)
         temperature, humidity = self.words
-        # section 4.6; in units of 1/1000, in whole numbers
+        if temperature == humidity == 0x8000:
+            raise self.error("both words are 0x8000, as from a part that static electricity has damaged")
+        # "Conversion of signal output"; in units of 1/1000, in whole numbers
         celsius = 175_000 * temperature // 65_535 - 45_000
         percent = 125_000 * humidity // 65_535 - 6000
-        # the formula goes beyond 0 and 100 on purpose; what is beyond is 0 or 100 (section 4.6)
+        # the formula goes beyond 0 and 100 on purpose; what is beyond is 0 or 100
         return {"temperature": celsius / 1000, "humidity": min(max(percent, 0), 100_000) / 1000}
 
     async def order(self, code, wait, count):

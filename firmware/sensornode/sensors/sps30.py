@@ -44,7 +44,7 @@ class Sensor(SensirionPart):
     async def start(self):
         await self.command(_PRODUCT, 1, 4)
         product = self.text(4)
-        if product != "00080000":  # section 6.3.9
+        if product != "00080000":  # section 6.3
             raise self.error("product type is %r; an SPS30 says '00080000'" % product)
         await self.command(_RESET, 100)  # idle, whatever it did before
         await self.command(_VERSION, 1, 1)

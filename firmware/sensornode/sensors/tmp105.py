@@ -1,4 +1,4 @@
-"""Temperature sensors with the LM75's registers: TI TMP105 (datasheet SBOS648), TMP75, TMP175, TMP275; LM75, LM75A, LM75B.
+"""Temperature sensors with the LM75's registers: TI TMP105 (datasheet SLLS648D), TMP75, TMP175, TMP275; LM75, LM75A, LM75B.
 
 node.json: {"driver": "tmp105", "scl": 22, "sda": 21, "address": "0x48", "part": "tmp105"}
 
@@ -8,11 +8,11 @@ node.json: {"driver": "tmp105", "scl": 22, "sda": 21, "address": "0x48", "part":
 
 from ._i2c import I2cPart
 
-_TEMPERATURE = 0  # section 7.5.2: the pointer
+_TEMPERATURE = 0  # table 2: pointer addresses
 _CONFIGURATION = 1
-_ONE_SHOT = 0b1110_0001  # section 7.5.4: OS, 12 bits (R1, R0), shut down
-_ONE_SHOT_MASK = 0b0111_1111  # OS reads as the state of the alert
-_CONVERSION_MS = 320  # section 6.5: at most, for 12 bits
+_ONE_SHOT = 0b1110_0001  # OS, 12 bits (R1, R0), shut down
+_ONE_SHOT_MASK = 0b0111_1111  # OS reads as zero
+_CONVERSION_MS = 320  # at most, for 12 bits; 220 is typical
 _BITS = {"tmp105": 12, "lm75a": 11, "lm75": 9}
 
 

@@ -1,4 +1,4 @@
-"""TMP105 (SBOS648), LM75 and BH1750 (Rohm, revision D)."""
+"""TMP105 (SLLS648D), LM75 and BH1750 (Rohm, revision D)."""
 
 from .part import Part
 
