@@ -98,6 +98,8 @@ class World:
                 behind = 0
             wait = max(0, step - behind)
             await asyncio.sleep(wait / 1000)
+            if not self._asleep or self._asleep[0][1] is not event:
+                continue  # somebody went to sleep for less, or was cancelled
             due += int(step)
             self._time = when
             self._asleep.pop(0)
