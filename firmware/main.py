@@ -1,16 +1,19 @@
-"""What the board runs after a reset."""
+"""What the board runs after a reset. See nodeboot.py for which application that is."""
 
-import asyncio
 import time
 
 import machine
-from sensornode.app import App
-from sensornode.config import Config
+import nodeboot
 
 
 def main():
-    app = App(Config.load("node.json"))
-    asyncio.run(app.run())
+    life = nodeboot.start()
+    if life.trial != nodeboot.NONE:
+        # a new application may hang before it gets to its own watchdog
+        machine.WDT(timeout=120_000)
+    from sensornode.node import main
+
+    main(life)
 
 
 if __name__ == "__main__":
@@ -20,3 +23,6 @@ if __name__ == "__main__":
         print("%s: %s; starting again in 10 s" % (type(error).__name__, error))
         time.sleep(10)
         machine.reset()
+    except KeyboardInterrupt:
+        # the prompt is next: what a person asks for there is the state of the node
+        from sensornode import show as help  # noqa: F401

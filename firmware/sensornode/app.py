@@ -2,27 +2,40 @@
 
 import asyncio
 
+from nodeboot import NONE, PARTITION
+
 from . import __version__, board, cose, senml
 from .clock import Clock
 from .ecdsa import SigningKey
 from .link import Link
-from .sensors import DriverError, load
+from .orders import Orders, version_number
+from .sensors import load
 from .spool import Spool
 from .state import State
+from .wifi import Wifi
 
 READ_S = 10  # a read that takes longer has failed
 SYNC_MS = 6 * 3_600_000  # between time synchronisations
-SYNC_RETRY_MS = 15_000
+SYNC_RETRY_MS = 60_000  # at most; the first tries come sooner
+WELL_S = 300  # of good health, after which a start counts as a success
+TRIAL_S = 600  # that something on trial has until its first receipt
+SAFE_S = 1800  # of safe mode, after which a normal start is tried
 RECORDS = 200  # kept in RAM at most; a pack holds 256
 OWN_CHANNELS = (("spool_dropped", "count"), ("sensor_errors", "count"))
 
 
 class Services:
-    """What a driver may use."""
+    """What a driver may use.
 
-    def __init__(self, clock, interval):
+    Attributes: `clock`, the node's Clock; `interval`, seconds between reads; `site_key`, the site's public key (64
+    bytes) or None; `signed_sensors`, True when the table of sensors came by signed configuration.
+    """
+
+    def __init__(self, clock, interval, site_key=None, signed_sensors=False):
         self.clock = clock
         self.interval = interval
+        self.site_key = site_key
+        self.signed_sensors = signed_sensors
 
 
 class Source:
@@ -40,13 +53,15 @@ class App:
 
     :param config: the checked `Config`.
     :param time_source: see `clock.Clock`; the board's own by default.
-    :param directory: where the spool lives.
+    :param directory: where the spool, application slots and remote configuration live.
+    :param life: the record of `nodeboot`; without it nothing is on trial and no order is taken.
+    :param path: the file `config` was read from.
 
     Attributes for `status` and tests: `sensor_errors` (failed reads since boot), `missed` (sampling instants
-    that passed while the node was busy), `last_error`.
+    that passed while the node was busy), `last_error`, `ending` (why the node wants to start again).
     """
 
-    def __init__(self, config, time_source=None, directory=""):
+    def __init__(self, config, time_source=None, directory="", life=None, path="node.json"):
         self.config = config
         self.clock = Clock(time_source or board.TimeSource(config.ntp))
         self.state = State(board.Nvs(), board.random_bytes)
@@ -57,15 +72,42 @@ class App:
             self.spool.clear()  # whatever is there was signed by another key
         self.state.resume(self.spool.last, self.spool.clean)
         self.key = SigningKey(self.state.secret)
-        wifi = board.Wifi(config.wifi)
-        about = {"fw": __version__, "boot": self.state.boot}
-        self.link = Link(config, wifi, self.spool, self._announce, about)
-        self.watchdog = board.Watchdog(config.watchdog)
-        self.sources = [Source(row) for row in config.sensors]
+        self.life = life
+        self.safe = life is not None and life.safe
+        self._directory = directory
+        self._version = version_number(__version__)
+        if life and life.trial == PARTITION and life.version != self._version:
+            life.give_up()  # the bootloader went back to this one
+        self._tls = None
+        if config.broker_ca:
+            from .secure import context
+
+            self._tls = context(config.broker_ca)
+        self.orders = None
+        if life and (config.keys_site or config.keys_release):
+            self.orders = Orders(
+                config, path, directory, life, self._version, self._answered, self.restart, self._update
+            )
+        self.link = Link(
+            config,
+            Wifi(board.station(), config.wifi),
+            self.spool,
+            self._announce,
+            self._about(),
+            tls=self._tls,
+            dated=lambda: self.clock.quality > 0,
+            on_order=self.orders.take if self.orders else None,
+            restart=self.restart,
+        )
+        # main.py has started one, with 120 s, for an application on trial
+        self.watchdog = board.Watchdog(config.watchdog or (120 if life and life.trial != NONE else 0))
+        self.sources = [] if self.safe else [Source(row) for row in config.sensors]
         self.sensor_errors = 0
         self.missed = 0
         self.last_error = ""
-        self._services = Services(self.clock, config.interval)
+        self.ending = ""
+        self._ended = asyncio.Event()
+        self._services = Services(self.clock, config.interval, config.keys_site, config.signed_sensors)
         self._base_name = senml.base_name(config.site, config.node)
         self._samples = []  # (slot, records), not packed yet
         self._slot = 0
@@ -75,8 +117,7 @@ class App:
             self._load(source)
 
     async def run(self):
-        """Run until something that should never fail has failed; raises it."""
-        ended = asyncio.Event()
+        """Run until the node wants to start again; raises what should never fail and has failed."""
         failures = []
 
         async def guard(work):
@@ -84,17 +125,25 @@ class App:
                 await work
             except Exception as error:
                 failures.append(error)
-            ended.set()
+            self._ended.set()
 
         # time first: a clock that can be set at once is set before the first sample
-        works = (self._keep_time(), self._sample_for_ever(), self.link.run(), self._feed())
+        works = [self._keep_time(), self._sample_for_ever(), self.link.run(), self._supervise()]
+        if self.orders:
+            works.append(self.orders.run())
         self._tasks = [asyncio.create_task(guard(work)) for work in works]
         try:
-            await ended.wait()
+            await self._ended.wait()
         finally:
             await self.stop()
         if failures:
             raise failures[0]
+        await self._publish()
+
+    def restart(self, reason):
+        """Have the node start again; what was sampled is kept."""
+        self.ending = reason
+        self._ended.set()
 
     async def stop(self):
         """End the tasks and say goodbye to the broker."""
@@ -121,6 +170,12 @@ class App:
             "sensor_errors": self.sensor_errors,
             "missed": self.missed,
             "last_error": self.last_error or str(self.link.error or ""),
+            "firmware": __version__,
+            "safe": self.safe,
+            "trial": self.life is not None and self.life.on_trial,
+            "config": self._config_version(),
+            "refused": self.orders.refused if self.orders else "",
+            "link": self.link.stage,
         }
 
     @property
@@ -128,25 +183,73 @@ class App:
         """True when everything sampled is packed and every message is receipted."""
         return not self._samples and self.spool.empty
 
+    def _config_version(self):
+        return (self.life.config_trial or self.life.config) if self.life else 0
+
+    def _about(self):
+        return {
+            "fw": __version__,
+            "boot": self.state.boot,
+            "config": self._config_version(),
+            "safe": self.safe,
+        }
+
     async def _keep_time(self):
+        wait = 0
         while True:
             try:
                 await self.clock.sync()
                 wait = SYNC_MS
             except OSError as error:
                 self.last_error = "time: %s" % error
-                wait = SYNC_RETRY_MS
+                wait = 1000 if wait == SYNC_MS else min(SYNC_RETRY_MS, 2 * wait + 1000)
             await self.clock.sleep_ms(wait)
 
-    async def _feed(self):
-        """Feed the watchdog while sampling keeps its schedule."""
+    @property
+    def healthy(self):
+        """True while sampling keeps its schedule and the link moves, connected or not."""
         patience = 3000 * self.config.interval + 60_000
+        sampling = self.safe or self.clock.uptime_ms() - self._slot < patience
+        return sampling and self.link.healthy
+
+    async def _supervise(self):
+        """Feed the watchdog, confirm what is on trial or give it up, and leave safe mode. Real time, once a second."""
+        life = self.life
+        seconds = 0
+        confirmed = life is None
         while True:
-            if self.clock.uptime_ms() - self._slot < patience:
+            if self.healthy:
                 self.watchdog.feed()
+            if not confirmed and self.link.online:
+                confirmed = True
+                image = life.trial == PARTITION
+                if life.well(True) and image:
+                    board.confirm_partition()
+            elif not confirmed and life.on_trial and seconds >= TRIAL_S:
+                life.give_up()
+                self.restart("no receipt with what was on trial")
+            elif life and seconds == WELL_S and self.healthy and not self.safe:
+                life.well(False)
+            if self.safe and seconds >= SAFE_S:
+                life.leave_safe_mode()
+                self.restart("safe mode is over")
             await asyncio.sleep(1)
+            seconds += 1
+
+    async def _answered(self):
+        """Return when the gateway has answered and nothing is on trial any more."""
+        while not self.link.online or self.life.on_trial:
+            await asyncio.sleep(0.5)
+
+    async def _update(self, order):
+        from .updates import install
+
+        await install(order, self.life, self._directory, self._tls, board)
+        self.restart("update")
 
     async def _sample_for_ever(self):
+        while self.safe:
+            await self.clock.sleep_ms(60_000)
         interval = 1000 * self.config.interval
         every = self.config.publish // self.config.interval
         slots = 0
@@ -194,7 +297,7 @@ class App:
     def _load(self, source):
         try:
             sensor = source.sensor = load(source.row, self._services)
-        except DriverError as error:
+        except Exception as error:  # a row may be wrong in ways its driver did not think of
             self._blame(source, error)
             return None
         wanted = source.row.get("channels")

@@ -1,4 +1,4 @@
-"""The board: the only module that touches `machine`, `network` and `esp32`."""
+"""The board: with nodeboot.py and main.py the only modules that touch `machine`, `network` and `esp32`."""
 
 import asyncio
 import os
@@ -8,13 +8,13 @@ import time
 import esp32
 import machine
 import network
+from nodeboot import Nvs  # noqa: F401 - a part of the board, kept where the boot code can use it
 
 from . import sntp
 from .ticks import ticks_diff, ticks_ms
 
 _EPOCH = 946_684_800 if time.gmtime(0)[0] == 2000 else 0  # the ESP32 counts from 2000
 _PLAUSIBLE = 1_735_689_600  # 2025: a clock that shows less was never set
-_JOIN_MS = 15_000
 
 
 def hardware():
@@ -29,69 +29,40 @@ def random_bytes(count):
     return os.urandom(count)
 
 
-class Nvs:
-    """The node's namespace in non-volatile storage."""
-
-    def __init__(self, namespace="sensornode"):
-        self._nvs = esp32.NVS(namespace)
-
-    def get_int(self, key, default):
-        try:
-            return self._nvs.get_i32(key)
-        except OSError:
-            return default
-
-    def set_int(self, key, value):
-        self._nvs.set_i32(key, value)
-
-    def get_blob(self, key, length):
-        """The blob, or None when there is none of this length."""
-        blob = bytearray(length)
-        try:
-            return bytes(blob) if self._nvs.get_blob(key, blob) == length else None
-        except OSError:
-            return None
-
-    def set_blob(self, key, value):
-        self._nvs.set_blob(key, value)
-
-    def commit(self):
-        self._nvs.commit()
+def station():
+    """The Wi-Fi interface that joins networks."""
+    return network.WLAN(network.STA_IF)
 
 
-class Wifi:
-    """Station interface that joins the first of several networks that lets it in."""
+def reset():
+    """Start again at once."""
+    machine.reset()
 
-    def __init__(self, networks):
-        self._networks = networks
-        self._wlan = network.WLAN(network.STA_IF)
 
-    @property
-    def connected(self):
-        return self._wlan.isconnected()
+def next_partition():
+    """The OTA partition that does not run, or None when the table has no OTA slots."""
+    running = esp32.Partition(esp32.Partition.RUNNING)
+    if not running.info()[4].startswith("ota_"):
+        return None
+    try:
+        return running.get_next_update()
+    except OSError:
+        return None
 
-    def rssi(self):
-        """Signal strength in dBm, or None."""
-        try:
-            return self._wlan.status("rssi")
-        except (OSError, ValueError, RuntimeError):
-            return None
 
-    async def join(self):
-        """Be connected. Raises OSError when no network lets the node in."""
-        wlan = self._wlan
-        wlan.active(True)
-        if wlan.isconnected():
-            return
-        for ssid, password in self._networks:
-            wlan.disconnect()
-            wlan.connect(ssid, password or None)
-            begun = ticks_ms()
-            while ticks_diff(ticks_ms(), begun) < _JOIN_MS:
-                if wlan.isconnected():
-                    return
-                await asyncio.sleep(0.1)
-        raise OSError("no Wi-Fi network lets the node in")
+def boot_from(partition):
+    """Start from a partition next time. Raises OSError when the bootloader does not take it."""
+    partition.set_boot()
+    if esp32.Partition(esp32.Partition.BOOT).info()[4] != partition.info()[4]:
+        raise OSError("the image was refused")
+
+
+def confirm_partition():
+    """Tell the bootloader that the running image is good; without OTA slots there is nothing to tell."""
+    try:
+        esp32.Partition.mark_app_valid_cancel_rollback()
+    except OSError:
+        pass
 
 
 class Watchdog:

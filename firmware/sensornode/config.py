@@ -5,6 +5,11 @@ from binascii import unhexlify
 
 _NAME = "abcdefghijklmnopqrstuvwxyz0123456789-"
 
+# What a signed configuration may set. Never names, keys, passwords and networks: whoever holds the site's key for a
+# day must not be able to keep the node for good, and secrets do not travel in retained messages.
+REMOTE = ("interval", "publish", "sensors", "ntp", "sleep")
+REMOTE_BROKER = ("host", "port", "keepalive", "retry", "receipt")
+
 
 class ConfigError(Exception):
     """Raised when node.json has a wrong or missing value; the text names file and key, never a secret."""
@@ -49,6 +54,17 @@ class _Table:
             self.fail(key, "1 to 32 characters a-z, 0-9 and -, not starting with -")
         return value
 
+    def key(self, key):
+        """A public key, 128 hexadecimal digits, or None when it is left out."""
+        value = self.take(key, str, "")
+        try:
+            public = unhexlify(value)
+        except ValueError:
+            public = b"?"
+        if len(public) not in (0, 64):
+            self.fail(key, "128 hexadecimal digits")
+        return public or None
+
     def table(self, key, default=None):
         value = self._data.pop(key, default)
         return _Table(self._file, ".".join(part for part in (self._where, key) if part), value)
@@ -63,6 +79,8 @@ class _Table:
 
 class Config:
     """Checked settings; attributes are named as the keys, those of `broker` with `broker_` before."""
+
+    signed_sensors = False  # True when the table of sensors came by signed configuration
 
     def __init__(self, data, file="node.json"):
         top = _Table(file, "", data)
@@ -83,7 +101,8 @@ class Config:
             top.fail("claim", "hexadecimal digits")
         broker = top.table("broker")
         self.broker_host = broker.text("host", 1, 253)
-        self.broker_port = broker.number("port", 1, 65_535, 1883)
+        self.broker_ca = broker.take("ca", str, "")
+        self.broker_port = broker.number("port", 1, 65_535, 8883 if self.broker_ca else 1883)
         self.broker_user = broker.take("user", str, self.node)
         self.broker_password = broker.take("password", str, "")
         self.broker_keepalive = broker.number("keepalive", 5, 3600, 60)
@@ -106,17 +125,49 @@ class Config:
             spool.fail("segments", "at most one for 8192 bytes")
         spool.end()
         self.ntp = top.take("ntp", list, ["pool.ntp.org"])
-        self.watchdog = top.number("watchdog", 0, 3600, 0)
+        if not all(isinstance(host, str) for host in self.ntp):
+            top.fail("ntp", "a list of texts")
+        self.watchdog = top.number("watchdog", 0, 3600, 120)
+        self.sleep = top.take("sleep", bool, False)
+        keys = top.table("keys", {})
+        self.keys_site = keys.key("site")
+        self.keys_release = keys.key("release")
+        keys.end()
+        led = top.table("led", {})
+        self.led_pin = led.number("pin", -1, 48, -1)
+        self.led_low = led.take("low", bool, False)
+        led.end()
         top.optional("sim")  # read by firmware/sim only
         top.end()
 
     @classmethod
-    def load(cls, path):
-        """Read and check a file. Raises ConfigError."""
+    def load(cls, path, settings=None):
+        """Read and check a file, with the settings of a signed configuration in place of its own. Raises ConfigError."""
         try:
             with open(path) as file:
-                return cls(json.load(file), path)
+                data = json.load(file)
         except OSError as error:
             raise ConfigError("%s: cannot be read (%s)" % (path, error))
         except ValueError:
             raise ConfigError("%s: is not JSON" % path)
+        config = cls(overlay(data, settings) if settings else data, path)
+        config.signed_sensors = bool(settings) and "sensors" in settings
+        return config
+
+
+def overlay(data, settings):
+    """The content of node.json with remote settings in it. Raises ConfigError for one that may not be set remotely."""
+    data = dict(data)
+    for key, value in settings.items():
+        if key == "broker" and isinstance(value, dict):
+            broker = dict(data.get("broker", {}))
+            for name in value:
+                if name not in REMOTE_BROKER:
+                    raise ConfigError("a signed configuration must not set broker.%s" % name)
+            broker.update(value)
+            data["broker"] = broker
+        elif key in REMOTE:
+            data[key] = value
+        else:
+            raise ConfigError("a signed configuration must not set %s" % key)
+    return data

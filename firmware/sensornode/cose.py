@@ -1,4 +1,4 @@
-"""The two signed messages of a node, COSE_Sign1 (RFC 9052, section 4.2) with ES256K (RFC 8812)."""
+"""The signed messages of a node, and those signed for it: COSE_Sign1 (RFC 9052, section 4.2) with ES256K (RFC 8812)."""
 
 from hashlib import sha256
 
@@ -84,6 +84,37 @@ async def announce(key, boot, tq, uptime, base_name, kind, hardware, firmware, c
     """
     content = {0: base_name, 1: key.public, 2: kind, 3: hardware, 4: firmware, 5: channels, 6: claim}
     return await sign1(key, header(key.public, boot, 0, NO_PREVIOUS, tq, uptime), cbor.encode(content))
+
+
+def order_header(public, content_type):
+    """Protected header of what is signed for a node: algorithm, content type (label 3), kid, and nothing else."""
+    out = bytearray(b"\xa3\x01\x38\x2e\x03")
+    cbor.write(out, content_type)
+    out.extend(b"\x04\x48")
+    out.extend(kid(public))
+    return bytes(out)
+
+
+async def open_order(key, message, content_type):
+    """Payload of a message that the owner of a `verify.VerifyingKey` signed as being of this content type.
+
+    Raises ValueError for anything else, however it is broken. The content type is under the signature, so one
+    key's configuration never passes as its update.
+    """
+    if bytes(message[:1]) != _TAG[:1]:
+        raise ValueError("not a COSE_Sign1 message")
+    parts = cbor.decode(message[1:])
+    if not isinstance(parts, list) or len(parts) != 4 or parts[1] != {} or not isinstance(parts[1], dict):
+        raise ValueError("not a COSE_Sign1 message")
+    protected, _, payload, signature = parts
+    for part in (protected, payload, signature):
+        if not isinstance(part, bytes):
+            raise ValueError("not a COSE_Sign1 message")
+    if protected != order_header(key.public, content_type):
+        raise ValueError("another key, algorithm or content type")
+    if not await key.verify(digest(protected, payload), signature):
+        raise ValueError("bad signature")
+    return payload
 
 
 def receipt(payload):

@@ -1,7 +1,8 @@
 """The way to the gateway: Wi-Fi, broker, announce, and the spool sent until it is receipted.
 
 There is one path: `run` joins a network, connects, announces, sends, and whatever fails anywhere ends the
-connection and begins again after a jittered wait that doubles from one second up to `broker.retry`.
+connection and begins again after a jittered wait that doubles from one second up to `broker.retry`. When there is no
+sign of life from the network for long, the radio is switched off and on, and in the end the node starts again.
 
 Messages leave the spool in order, at most WINDOW of them unreceipted. When receipts stay away the node sends
 no data again before the gateway has answered an announce: a gateway that is down costs one small message
@@ -11,14 +12,18 @@ now and then, not the spool over and over.
 import asyncio
 import json
 import os
+from errno import ECONNREFUSED
 
 from . import cose
 from .mqtt import Client, MqttError
-from .ticks import ticks_diff, ticks_ms
+from .ticks import ticks_add, ticks_diff, ticks_ms
 
 WINDOW = 16
 ASK_MOST_S = 60  # longest wait for the receipt that answers an announce
 STALLS = 3
+RADIO = 5  # attempts without a sign of life until the radio is switched off and on
+RESTART = 40  # and until the node starts again
+MARGIN_S = 150  # that a step may take longer than it should before the link counts as stuck
 
 
 class Link:
@@ -28,12 +33,18 @@ class Link:
     :param wifi: `board.Wifi`, or anything with `join` and `rssi`.
     :param announcement: async function that returns the signed announce.
     :param about: what the status message says besides the state: {"fw": ..., "boot": ...}.
+    :param tls: SSL context, or None for a connection in the clear.
+    :param dated: function that tells whether the clock has a date, without which TLS cannot check a certificate.
+    :param on_order: called with the leaf ("config", "update") and the payload of an order; without it none is asked for.
+    :param restart: called with a reason when starting again is all that is left.
 
     Attributes: `online` (the gateway has answered in this connection), `error` (why the last one ended),
-    `connects`, `receipt` (highest sequence number receipted in this boot).
+    `connects`, `receipt` (highest sequence number receipted in this boot), `stage` (for the LED and for people).
     """
 
-    def __init__(self, config, wifi, spool, announcement, about):
+    def __init__(
+        self, config, wifi, spool, announcement, about, tls=None, dated=None, on_order=None, restart=None
+    ):
         self._wifi = wifi
         self._spool = spool
         self._announcement = announcement
@@ -44,6 +55,10 @@ class Link:
         self._message = memoryview(bytearray(cose.MAX_MESSAGE))
         self._wake = asyncio.Event()
         self._answered = False
+        self._dated = dated if tls else None
+        self._on_order = on_order
+        self._restart = restart
+        self._due = ticks_ms()
         self._client = Client(
             config.broker_host,
             config.broker_port,
@@ -54,11 +69,24 @@ class Link:
             will=(self._topic + "status", self._status("offline")),
             on_message=self._on_message,
             on_down=self._wake.set,
+            ssl=tls,
+            room_in=2304 if on_order else 512,
         )
         self.online = False
         self.error = None
         self.connects = 0
         self.receipt = 0
+        self.stage = "joining"
+        self._beat(0)
+
+    @property
+    def healthy(self):
+        """False when the link has not moved for longer than the step it is in may take."""
+        return ticks_diff(self._due, ticks_ms()) > 0
+
+    def _beat(self, seconds):
+        """The next sign of life comes within so many seconds."""
+        self._due = ticks_add(ticks_ms(), int(1000 * (seconds + MARGIN_S)))
 
     def wake(self):
         """Tell the link that the spool has grown."""
@@ -66,20 +94,44 @@ class Link:
 
     async def run(self):
         wait = 1
+        lost = 0  # attempts in a row without a sign of life from the network
         while True:
             try:
+                self.stage = "joining"
+                self._beat(self._wifi.patience)
                 await self._wifi.join()
+                self.stage = "dating"
+                while self._dated and not self._dated():
+                    self._beat(1)
+                    await asyncio.sleep(0.2)
+                self.stage = "connecting"
+                self._beat(0)
+                lost += 1
                 await self._client.connect()
+                lost = 0
                 self.connects += 1
+                self.stage = "announcing"
                 await self._session()
             except (OSError, MqttError, asyncio.TimeoutError) as error:
-                self.error = error
+                if self.stage == "joining":
+                    lost += 1
+                elif getattr(error, "errno", 0) == ECONNREFUSED or isinstance(error, MqttError):
+                    lost = 0  # somebody has answered
+                self.error = error or type(error).__name__
             await self._client.close()
             if self.online:
                 wait = 1
             self.online = False
-            await asyncio.sleep(wait * (128 + os.urandom(1)[0]) / 256)  # half to one and a half times
+            self.stage = "waiting"
+            pause = wait * (128 + os.urandom(1)[0]) / 256  # half to one and a half times
+            self._beat(pause)
+            await asyncio.sleep(pause)
             wait = min(2 * wait, self._retry)
+            if lost and lost % RADIO == 0:
+                await self._wifi.reset()
+            if lost >= RESTART and self._restart:
+                self._restart("no network")
+                lost = 0
 
     async def stop(self):
         """Say that the node goes offline on purpose, and close; `run` must have been cancelled."""
@@ -104,14 +156,18 @@ class Link:
             self.receipt = max(self.receipt, seq)
             self._answered = True
             self._wake.set()
+        elif self._on_order:
+            self._on_order(str(topic[topic.rfind(b"/") + 1 :], "utf-8"), payload)
 
     async def _session(self):
         client = self._client
         await client.publish(self._topic + "status", self._status("online"), 1, True)
-        await client.subscribe(self._topic + "receipt", self._topic + "config", self._topic + "update")
+        leaves = ("receipt", "config", "update") if self._on_order else ("receipt",)
+        await client.subscribe(*[self._topic + leaf for leaf in leaves])
         announcement = await self._announcement()
         await self._ask(announcement)
         self.online = True
+        self.stage = "online"
         self._spool.rewind()
         sent = []  # sequence numbers that wait for a receipt
         stalls = 0
@@ -127,6 +183,7 @@ class Link:
                     length, _, seq = record
                     if not sent:
                         moved = ticks_ms()
+                    self._beat(0)
                     await client.publish(self._topic + "data", self._message[:length], 1)
                     sent.append(seq)
                     self._take_receipt()
@@ -162,6 +219,7 @@ class Link:
 
     async def _pause(self, seconds):
         """Wait for news: a receipt, a new message, the end of the connection; or until time is up."""
+        self._beat(seconds)
         try:
             await asyncio.wait_for(self._wake.wait(), seconds)
         except asyncio.TimeoutError:

@@ -10,6 +10,7 @@ connection whose broker stops within a packet, answers no ping or acknowledges n
 
 import asyncio
 
+from .aside import address
 from .ticks import ticks_diff, ticks_ms
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 0x10, 0x20, 0x30, 0x40, 0x82, 0x90
@@ -66,7 +67,7 @@ class Client:
         self._begun = None  # when the packet that is being received began
         self._pinged = None
         self._sent = self._acked = ticks_ms()
-        opening = asyncio.open_connection(self.host, self.port, **self._tls)
+        opening = asyncio.open_connection(await address(self.host, self.port), self.port, **self._tls)
         self._reader, self._writer = await asyncio.wait_for(opening, self._timeout)
         self.down.clear()
         if hasattr(self._writer, "transport"):  # CPython: drain() must wait, the buffer is used again

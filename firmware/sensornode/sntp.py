@@ -3,6 +3,7 @@
 import asyncio
 import socket
 
+from .aside import aside
 from .ticks import ticks_diff, ticks_ms
 
 _FROM_1900 = 2_208_988_800  # seconds from 1900 to 1970
@@ -11,7 +12,8 @@ _SPAN = 1 << 32  # an NTP era in seconds; the second one begins in 2036
 
 async def unix_ms(host, port=123, timeout_ms=2000):
     """Unix milliseconds told by a server, half the round trip added. Raises OSError when it tells none."""
-    address = socket.getaddrinfo(host, port, 0, socket.SOCK_DGRAM)[0][-1]
+    found = await aside(socket.getaddrinfo, host, port, 0, socket.SOCK_DGRAM)
+    address = found[0][-1]
     query = bytearray(48)
     query[0] = 0x23  # version 4, client
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -1,5 +1,6 @@
 """What the firmware uses of MicroPython's `machine`, for a node that is a process on a computer."""
 
+import os
 import sys
 
 
@@ -21,5 +22,13 @@ class RTC:
         return fields
 
 
+PWRON_RESET, SOFT_RESET = 1, 5
+
+
+def reset_cause():
+    """Power has come back, unless who starts the process says in SIM_RESET that it was a reset."""
+    return SOFT_RESET if os.getenv("SIM_RESET") else PWRON_RESET
+
+
 def reset():
-    sys.exit(1)
+    sys.exit(3)  # who runs the node starts it again

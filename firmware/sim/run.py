@@ -3,15 +3,18 @@
     micropython firmware/sim/run.py DIR        (or python3)
 
 DIR holds node.json; the process works in it and keeps there flash/ (the file system), nvs-sensornode.json (NVS) and
-time (the simulated clock). The key "sim" of node.json, all of it optional:
+time (the simulated clock). The application is that of firmware/, or that of flash/app_a and flash/app_b where they are
+there, chosen as on the board. The key "sim" of node.json, all of it optional:
 
     speed         seconds of node time in a second (3600); the environment's SIM_SPEED goes before it
     start         Unix seconds of the beginning (the first row of the first replayed file)
     unset         seconds of node time for which no time server answers (0)
     status        true: a line of JSON about the node on standard output, once a second and at the end (false)
     exit_at_end   true: end when every replayed row is sampled and receipted (false)
+    trial         seconds that something on trial has until its first receipt (600); `well` and `safe`: see app.py
 
-SIGTERM and SIGINT end it cleanly: the node says goodbye to its broker. Anything else is a power cut.
+SIGTERM and SIGINT end it cleanly: the node says goodbye to its broker. Exit status 3 is a reset: who started the process
+should start it again. Anything else is a power cut.
 """
 
 import asyncio
@@ -66,24 +69,31 @@ class Signals:
 async def simulate(directory):
     """Run one node until a signal or, if so configured, the end of the recording."""
     os.chdir(directory)
-    from sensornode.app import App
-    from sensornode.config import Config
+    try:
+        os.mkdir("flash")
+    except OSError:
+        pass
+    flash = os.getcwd() + "/flash"
+    import nodeboot
+
+    life = nodeboot.start(flash)
+    from sensornode import app as application
+    from sensornode.orders import load
     from world import World
 
     with open("node.json") as file:
         options = json.load(file).get("sim", {})
-    config = Config.load("node.json")
+    config = load("node.json", flash, life)
+    application.TRIAL_S = options.get("trial", application.TRIAL_S)
+    application.WELL_S = options.get("well", application.WELL_S)
+    application.SAFE_S = options.get("safe", application.SAFE_S)
     speed = float((os.getenv("SIM_SPEED") or "") or options.get("speed", 3600))
     start = options.get("start")
     world = World(
         first_time(config) if start is None else start, speed, "time", unset=options.get("unset", 0)
     )
     signals = Signals()
-    try:
-        os.mkdir("flash")
-    except OSError:
-        pass
-    app = App(config, world, "flash")
+    app = application.App(config, world, flash, life)
     turning = asyncio.create_task(world.turn())
     running = asyncio.create_task(app.run())
     beats = 0
@@ -97,12 +107,18 @@ async def simulate(directory):
         if options.get("exit_at_end") and at_end and world.asleep and app.idle:
             break
     turning.cancel()
-    if running.done():
-        await running  # raises what ended the application
-    await app.stop()
-    running.cancel()
-    if options.get("status"):
-        report(app, world)
+    try:
+        if running.done():
+            await running  # raises what ended the application
+        await app.stop()
+        running.cancel()
+    finally:
+        if options.get("status"):
+            report(app, world)
+    if app.ending:
+        import machine
+
+        machine.reset()
 
 
 def report(app, world):

@@ -2,7 +2,7 @@
 
 import json
 
-from sensornode.config import Config, ConfigError
+from sensornode.config import Config, ConfigError, overlay
 
 GOOD = {
     "site": "lab",
@@ -39,7 +39,7 @@ def test_defaults():
     assert good.broker_user == "roof-1"
     assert good.broker_keepalive == 60
     assert good.claim is None
-    assert good.watchdog == 0
+    assert good.watchdog == 120
     assert good.spool_bytes == 1 << 20
     assert good.spool_segments == 32
     assert good.wifi == [("open", ""), ("home", "pssst")]
@@ -81,3 +81,41 @@ def test_a_file_that_is_missing_or_no_json_is_named():
             assert str(error).startswith("broken.json: ")
         else:
             raise AssertionError("loaded")
+
+
+def test_tls_and_keys():
+    secure = config(broker={"host": "h", "ca": "ca.pem"}, keys={"site": "ab" * 64})
+    assert secure.broker_ca == "ca.pem"
+    assert secure.broker_port == 8883
+    assert secure.keys_site == b"\xab" * 64
+    assert secure.keys_release is None
+    assert config().broker_ca == ""
+    for key in ("ab", "x" * 128, "ab" * 65):
+        assert "keys.site must be 128 hexadecimal digits" in refusal(keys={"site": key})
+    assert "ntp must be a list of texts" in refusal(ntp=[3])
+
+
+def test_remote_settings_replace_those_that_may_be_set_and_no_other():
+    data = json.loads(json.dumps(GOOD))
+    merged = overlay(data, {"interval": 5, "broker": {"host": "other"}, "sensors": [], "publish": 10})
+    assert data == GOOD
+    changed = Config(merged)
+    assert (changed.interval, changed.publish, changed.sensors) == (5, 10, [])
+    assert (changed.broker_host, changed.broker_password) == ("other", "pssst")
+    for settings in (
+        {"site": "x"},
+        {"wifi": []},
+        {"keys": {}},
+        {"claim": "00"},
+        {"watchdog": 0},
+        {"broker": 5},
+        {"broker": {"ca": ""}},
+        {"broker": {"password": "pssst"}},
+    ):
+        try:
+            overlay(data, settings)
+        except ConfigError as error:
+            assert "must not set" in str(error)
+            assert "pssst" not in str(error)
+        else:
+            raise AssertionError(f"took {settings!r}")

@@ -1,0 +1,26 @@
+"""From the boot code to the running application."""
+
+import asyncio
+
+from . import board, running
+from .app import App
+from .config import ConfigError
+from .orders import load
+
+
+def main(life, root="", path="node.json"):
+    """Run the node until it wants to start again, then reset. A node that knows no network sets itself up first."""
+    try:
+        config = load(path, root, life)
+    except ConfigError as error:
+        print(error)
+        config = None
+    if config and config.wifi:
+        app = App(config, directory=root, life=life, path=path)
+        running.append(app)
+        asyncio.run(app.run())
+    else:
+        from .setup import run
+
+        asyncio.run(run(path))
+    board.reset()
