@@ -1,0 +1,225 @@
+"""Orders: what a node carries out because of who signed it (the maps are in README.md).
+
+An order is a COSE_Sign1 message with ES256K. Its content type stands in the protected header, so a configuration never
+passes as an update, whatever the keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from coincurve import PrivateKey
+
+from sensorhub.errors import SensorhubError
+from sensorhub.wire import PublicKeyCache, cbor, kid, public_key_of, sig_structure
+from sensorhub.wire.keys import sign_digest
+from sensorhub.wire.topics import NAME_PATTERN
+
+CONFIG_TYPE: Final = "application/sensorhub-config+cbor"
+UPDATE_TYPE: Final = "application/sensorhub-update+cbor"
+MAX_ORDER_BYTES: Final = 2048
+"""Whole message; what a node's receive buffer has room for."""
+MAX_NUMBER: Final = 2**31 - 1
+FORMS: Final = frozenset({"files", "app"})
+REMOTE: Final = frozenset({"interval", "publish", "sensors", "ntp", "sleep", "broker"})
+"""What a signed configuration may set; the firmware has the same list."""
+REMOTE_BROKER: Final = frozenset({"host", "port", "keepalive", "retry", "receipt"})
+
+_ALGORITHM, _CONTENT_TYPE, _KID = 1, 3, 4
+_ES256K: Final = -47
+_VERSION: Final = re.compile(r"(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})")
+_keys: Final = PublicKeyCache()
+
+
+class OrderError(SensorhubError):
+    """Raised when an order cannot be made, or bytes are not an order of this key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A checked order.
+
+    Attributes:
+        content_type: `CONFIG_TYPE` or `UPDATE_TYPE`.
+        content: the payload's map by its integer keys.
+    """
+
+    content_type: str
+    content: Mapping[int, Any]
+
+
+def address(site: str | None, node: str | None) -> str:
+    """Name of who an order is for: one node, all of a site (`node` None), or every node (both None).
+
+    Raises:
+        OrderError: a name is not permitted, or a node is named without its site.
+    """
+    if site is None and node is not None:
+        raise OrderError("an order for one node needs the node's site")
+    for name in (site, node):
+        if name is not None and not NAME_PATTERN.fullmatch(name):
+            raise OrderError(f"{name!r} is no site or node name: a-z, 0-9 and -, at most 32 characters")
+    return f"urn:dev:sensorhub:{site or '*'}:{node or '*'}:"
+
+
+def sign_config(
+    key: PrivateKey,
+    *,
+    site: str,
+    node: str | None,
+    version: int,
+    settings: Mapping[str, Any],
+    firmware: str = "0.0.0",
+) -> bytes:
+    """Signs a configuration: the complete set of remote settings, in place of every earlier one.
+
+    Args:
+        key: the site's key.
+        site: name of the site.
+        node: name of the node, or None for all of the site.
+        version: 1 to 2**31 - 1; nodes take higher ones only.
+        settings: keys of node.json that may be set remotely (`REMOTE`), as JSON would hold them; empty for none.
+        firmware: lowest firmware version that understands it.
+
+    Raises:
+        OrderError: a setting is not for remote use, a value is out of range, or the message is too long.
+    """
+    for name in settings:
+        if name not in REMOTE:
+            raise OrderError(
+                f"setting {name!r} cannot be set remotely; possible: {', '.join(sorted(REMOTE))}"
+            )
+    broker = settings.get("broker", {})
+    if not isinstance(broker, Mapping) or not REMOTE_BROKER.issuperset(broker):
+        raise OrderError(f"of broker only these can be set remotely: {', '.join(sorted(REMOTE_BROKER))}")
+    content = {0: address(site, node), 1: _number(version, "version"), 2: _version(firmware), 3: settings}
+    return _sign(key, CONFIG_TYPE, content)
+
+
+def sign_update(
+    key: PrivateKey,
+    *,
+    site: str | None,
+    node: str | None,
+    sequence: int,
+    version: str,
+    minimum: str,
+    form: str,
+    image: bytes,
+    url: str,
+    board: str | None = None,
+) -> bytes:
+    """Signs the manifest of an application image.
+
+    Args:
+        key: the release key.
+        site: name of the site, or None for every site.
+        node: name of the node, or None for all.
+        sequence: 1 to 2**31 - 1; nodes take higher ones only.
+        version: the image's version, "1.2.3".
+        minimum: once the image has proved itself, the node takes nothing below this version any more.
+        form: "files" (ustar archive of the directory `sensornode`) or "app" (ESP32 application image).
+        image: the image itself; the manifest holds its size and SHA-256.
+        url: where nodes fetch it, http or https.
+        board: beginning of the name of the hardware it is for, or None for any.
+
+    Raises:
+        OrderError: a value is out of range, or the message is too long.
+    """
+    if form not in FORMS:
+        raise OrderError(f"form {form!r} must be 'files' or 'app'")
+    if form == "app" and not board:
+        raise OrderError("an application image runs on one kind of board only: name it")
+    if _triple(version) < _triple(minimum):
+        raise OrderError(f"version {version} is below the minimum {minimum} that it sets itself")
+    parts = urlsplit(url)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or not url.isascii()
+        or not url.isprintable()
+    ):
+        raise OrderError(f"url {url!r} must be http:// or https:// and ASCII")
+    if " " in url:
+        raise OrderError(f"url {url!r} must not hold spaces")
+    content = {
+        0: address(site, node),
+        1: _number(sequence, "sequence"),
+        2: _version(version),
+        3: _version(minimum),
+        4: form,
+        5: _number(len(image), "size of the image"),
+        6: hashlib.sha256(image).digest(),
+        7: url,
+        8: board,
+    }
+    return _sign(key, UPDATE_TYPE, content)
+
+
+def open_order(raw: bytes, public_key: bytes) -> Order:
+    """Checks an order as a node does: form, key, signature.
+
+    Raises:
+        OrderError: it is not an order signed by this key.
+    """
+    try:
+        if raw[:1] != b"\xd2":
+            raise ValueError("not a COSE_Sign1 message")
+        match cbor.decode(raw[1:]):
+            case [bytes(protected), {**unprotected}, bytes(payload), bytes(signature)] if not unprotected:
+                header = cbor.decode(protected)
+                content = cbor.decode(payload)
+            case _:
+                raise ValueError("not a COSE_Sign1 message")
+    except ValueError as error:
+        raise OrderError(f"this is not an order: {error}") from error
+    content_type = header.get(_CONTENT_TYPE) if isinstance(header, dict) else None
+    if content_type not in (CONFIG_TYPE, UPDATE_TYPE) or protected != _header(public_key, content_type):
+        raise OrderError("this order has another key, algorithm or content type")
+    if not isinstance(content, dict):
+        raise OrderError("this is not an order")
+    digest = hashlib.sha256(sig_structure(protected, payload)).digest()
+    if not _keys.verify(public_key, digest, signature):
+        raise OrderError("the signature of this order is wrong")
+    return Order(content_type, content)
+
+
+def _header(public_key: bytes, content_type: str) -> bytes:
+    return cbor.encode({_ALGORITHM: _ES256K, _CONTENT_TYPE: content_type, _KID: kid(public_key)})
+
+
+def _sign(key: PrivateKey, content_type: str, content: Mapping[int, Any]) -> bytes:
+    try:
+        payload = cbor.encode(dict(content))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise OrderError(f"a setting has a value that nodes cannot read: {error}") from error
+    protected = _header(public_key_of(key), content_type)
+    digest = hashlib.sha256(sig_structure(protected, payload)).digest()
+    raw = b"\xd2" + cbor.encode([protected, {}, payload, sign_digest(key, digest)])
+    if len(raw) > MAX_ORDER_BYTES:
+        raise OrderError(f"the order has {len(raw)} bytes; nodes take at most {MAX_ORDER_BYTES}")
+    return raw
+
+
+def _number(value: int, what: str) -> int:
+    if not 1 <= value <= MAX_NUMBER:
+        raise OrderError(f"{what} {value} must be from 1 to {MAX_NUMBER}")
+    return value
+
+
+def _triple(text: str) -> tuple[int, ...]:
+    match = _VERSION.fullmatch(text)
+    numbers = tuple(int(part) for part in match.groups()) if match else ()
+    if not numbers or max(numbers) > 1023:
+        raise OrderError(f"version {text!r} must be three numbers up to 1023, such as 1.2.3")
+    return numbers
+
+
+def _version(text: str) -> str:
+    _triple(text)
+    return text
