@@ -40,25 +40,23 @@ def sources(firmware: Path = FIRMWARE) -> dict[str, Path]:
     found = {path.name: path for path in sorted(firmware.glob("*.py"))}
     if START not in found:
         raise FlashError(Exit.BUILD, f"{firmware / START} is missing", "Run the tool from a whole checkout.")
-    folder = _slot(found.get("nodeboot.py"))
+    names = slots(firmware)
+    folder = f"{names[0]}/" if names else ""
     for path in sorted((firmware / PACKAGE).rglob("*")):
         if path.is_file() and path.suffix not in _LEFT_OUT and "__pycache__" not in path.parts:
             found[folder + path.relative_to(firmware).as_posix()] = path
     return found
 
 
-def _slot(nodeboot: Path | None) -> str:
-    """Directory of the first application slot, with a slash, or nothing."""
-    if nodeboot is None:
-        return ""
-    for statement in ast.parse(nodeboot.read_text(encoding="utf-8")).body:
-        if (
-            isinstance(statement, ast.Assign)
-            and isinstance(statement.targets[0], ast.Name)
-            and statement.targets[0].id == "SLOTS"
-        ):
-            return f"{ast.literal_eval(statement.value)[0]}/"
-    return ""
+def slots(firmware: Path = FIRMWARE) -> tuple[str, ...]:
+    """Names of the application's directories on the node, in the order of their numbers; empty when it has none."""
+    boot = firmware / "nodeboot.py"
+    if not boot.exists():
+        return ()
+    for statement in ast.parse(boot.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "SLOTS":
+            return tuple(map(str, ast.literal_eval(statement.value)))
+    return ()
 
 
 def compile_all(architecture: str, firmware: Path = FIRMWARE) -> dict[str, bytes]:

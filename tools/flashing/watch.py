@@ -43,6 +43,8 @@ from sensorhub.wire import (
 
 POLL_S: Final = 0.25
 REQUEST_S: Final = 5.0
+REFUSED_S: Final = 10.0
+"""A broker takes a while to read its password file again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,7 @@ class BrokerWatch:
         self._pack: Pack | None = None
         self._sight = Sight()
         self._refused = ""
+        self._refused_since = 0.0
         self._client = Client(CallbackAPIVersion.VERSION2, client_id="")
         self._client.username_pw_set(identity.user or identity.name, identity.password or None)
         if broker.ca:
@@ -222,9 +225,10 @@ class BrokerWatch:
 
         def connected(client: Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
             if reason.is_failure:
+                self._refused_since = self._refused_since or time.monotonic()
                 self._refused = str(reason)
             else:
-                self._refused = ""
+                self._refused_since = 0.0
                 leaves = ("announce", "data", "receipt")
                 client.subscribe([(topic(self._site, self._node, leaf), 1) for leaf in leaves])
 
@@ -245,7 +249,8 @@ class BrokerWatch:
         self._client.loop_start()
 
     def look(self) -> Sight:
-        if self._refused:
+        since = self._refused_since
+        if since and time.monotonic() - since > REFUSED_S:
             raise FlashError(
                 Exit.UNREACHABLE,
                 f"the broker refuses the node's user: {self._refused}",
@@ -267,7 +272,7 @@ class BrokerWatch:
             elif leaf == "data" and self._public_key and self._pack is None:
                 signed = parse_signed(payload)
                 if verify(signed, self._public_key):
-                    self._pack = decode_pack(signed, site=self._site, node=self._node)
+                    self._pack = decode_pack(signed, site=self._site, node=self._node, now=time.time())
             elif leaf == "receipt" and self._pack is not None and decode_receipt(payload)[1] > 0:
                 self._sight = Sight(self._sight.key_id, in_words(self._pack))
         except (WireError, ValueError):

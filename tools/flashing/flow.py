@@ -1,0 +1,646 @@
+"""One board, from blank to its first verified reading: the eight steps."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from flashing import application, images, littlefs_image, node_json, nvs_image, partitions, ports, settings
+from flashing.bootloader import FAST, Bootloader, Chip, Write
+from flashing.exits import Exit, FlashError
+from flashing.hardware import Hardware
+from flashing.node_json import Identity
+from flashing.partitions import Layout
+from flashing.private import write_private
+from flashing.registration import Carried, Claimed, Enrolment, Local, Registrar, Remote, new_identity
+from flashing.settings import Broker, Sources
+from flashing.steps import Screen
+from flashing.watch import ApiWatch, BrokerWatch, LogWatch, Sight, Watch, wait
+
+STEPS: Final = ("port", "micropython", "chip", "backup", "image", "write", "register", "reading")
+KEEP: Final = "keep"
+ERASE: Final = "erase"
+_SLOT, _TRIAL = 2, 3  # bytes of the record `life` in NVS (firmware/nodeboot.py)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What was asked for; no secret is among it.
+
+    Attributes:
+        site: name of the site.
+        name: name of the node.
+        owner: account address (20 bytes), or None.
+        place: geohash of five characters, or empty.
+        port: device or URL; empty to find it.
+        baud: speed, 0 for the usual.
+        stub: whether esptool may use its stub.
+        firmware: a MicroPython image; None for the pinned one.
+        sha256: of that image; empty when not given.
+        offline: never fetch an image.
+        existing: `keep` or `erase` what is on the board; empty to refuse a board that is a node.
+        backup: whether what is on the board is saved first.
+        backup_dir: where.
+        interval, publish: seconds; 0 for the kind's own.
+        ntp: time servers; empty for the firmware's own.
+        timeout: seconds to wait for the announce, and then for the first reading beyond the node's own interval.
+        dry_run: touch neither board nor gateway.
+        image: write the whole flash to this file instead of a board.
+        wait: whether to wait for announce and reading.
+    """
+
+    site: str
+    name: str
+    owner: bytes | None = None
+    place: str = ""
+    port: str = ""
+    baud: int = 0
+    stub: bool = True
+    firmware: Path | None = None
+    sha256: str = ""
+    offline: bool = False
+    existing: str = ""
+    backup: bool = True
+    backup_dir: Path = Path()
+    interval: int = 0
+    publish: int = 0
+    ntp: tuple[str, ...] = ()
+    timeout: float = 30.0
+    dry_run: bool = False
+    image: Path | None = None
+    wait: bool = True
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of it.
+
+    Attributes:
+        key_id: of the node; empty when not waited for.
+        mac: of the board; empty without a board.
+        reading: the first logged reading in words.
+        index: its log index, where it can be told.
+        url: where to see it; empty when unknown.
+    """
+
+    key_id: str = ""
+    mac: str = ""
+    reading: str = ""
+    index: int | None = None
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a board held before.
+
+    Attributes:
+        nvs: its NVS partition.
+        files: its file system, whole, or None when it was not read.
+    """
+
+    nvs: bytes = field(repr=False)
+    vfs: bytes | None = field(repr=False)
+
+
+@dataclass(slots=True)
+class Flash:
+    """One run.
+
+    Attributes:
+        wishes: what was asked for.
+        hardware: the kind of node.
+        sources: settings and secrets.
+        screen: where it is told.
+        environ: the environment.
+        claimed: a claim made on the gateway before, or None.
+        carried: file to write for a gateway out of reach, or None.
+        ask_port: lets a person choose among several ports; None when nobody is there.
+        taken: name of the node that a board with this MAC became in this batch, or nothing.
+    """
+
+    wishes: Wishes
+    hardware: Hardware
+    sources: Sources
+    screen: Screen
+    environ: Mapping[str, str] = field(repr=False)
+    claimed: Claimed | None = None
+    carried: Path | None = None
+    ask_port: Callable[[Sequence[ports.Port]], ports.Port] | None = None
+    taken: Callable[[str], str] = lambda _mac: ""
+
+    def run(self) -> Outcome:
+        """Does it all.
+
+        Raises:
+            FlashError: a step failed; the exit code says which.
+        """
+        if self.wishes.image is not None or self.wishes.dry_run:
+            return self._without_board()
+        return self._with_board()
+
+    # -- the two ways
+
+    def _with_board(self) -> Outcome:
+        wishes, screen = self.wishes, self.screen
+        renewing = wishes.existing == KEEP
+        registrar = None if renewing else self._registrar()
+        identity = Identity(wishes.site, wishes.name) if renewing else self._identity()
+        # a node that is kept knows its networks and broker already
+        broker = Broker("", 0) if renewing else self._broker()
+        wifi = ("", "") if renewing else self._wifi()
+        with screen.step(STEPS[0]) as step:
+            port = ports.choose(wishes.port, self.ask_port)
+            step.say(str(port))
+        image, layout = self._micropython()
+        board = Bootloader(
+            port.name,
+            baud=wishes.baud or (0 if "ESPTOOL_BAUD" in self.environ else FAST),
+            stub=wishes.stub,
+            verbose=screen.line if screen.verbose else None,
+        )
+        chip = self._chip(board)
+        found = self._backup(board, chip, layout, identity)
+        keeping = found is not None and renewing
+        if found is not None and renewing:
+            identity, broker = _configured(found, identity)
+        writes = self._image(image, layout, identity, broker, wifi, found if keeping else None)
+        outcome = Outcome(mac=chip.mac, url=self._page())
+        with contextlib.ExitStack() as stack:
+            watch = self._early_watch(stack, identity)
+            self._write(board, writes, erase_all=wishes.existing == ERASE)
+            self._register(registrar, identity, already=keeping)
+            self._await(watch, stack, identity, broker, outcome)
+        self._end(outcome, board.wire_s)
+        return outcome
+
+    def _without_board(self) -> Outcome:
+        wishes, screen = self.wishes, self.screen
+        screen.total = 2 if wishes.image is None else 3
+        identity = self._identity()
+        broker, wifi = self._broker(), self._wifi()
+        image, layout = self._micropython()
+        writes = self._image(image, layout, identity, broker, wifi, None)
+        if wishes.image is not None:
+            with screen.step("merge") as step:
+                merged = merge(writes, self.hardware.flash_bytes)
+                try:
+                    write_private(wishes.image, merged)
+                except OSError as error:
+                    raise FlashError(
+                        Exit.SETTINGS, f"{wishes.image} cannot be written: {error.strerror}"
+                    ) from None
+                step.say(
+                    f"{wishes.image}, {len(merged) >> 20} MB from address 0, mode 0600: it holds secrets"
+                )
+            registrar = self._registrar(needed=False)
+            if registrar is not None and not wishes.dry_run:
+                screen.line(f"registered: {registrar.register(self._enrolment(identity))}")
+        else:
+            board = Bootloader(wishes.port or "PORT", baud=wishes.baud or FAST, stub=wishes.stub)
+            screen.line("would run: " + board.manual(writes, erase_all=wishes.existing == ERASE))
+        self._tell_times(0.0)
+        return Outcome()
+
+    # -- what has to be known before the board is touched
+
+    def _registrar(self, *, needed: bool = True) -> Registrar | None:
+        if self.claimed is not None:
+            return self.claimed
+        directory, url = self.sources.find("gateway.dir"), self.sources.find("gateway.url")
+        if self.carried is not None:
+            return Carried(self.carried, self.sources.need("gateway.token"))
+        if directory:
+            local = Local(Path(directory))
+            local.check_site(self.wishes.site)
+            return local
+        if url and (self.sources.find("gateway.token") or self.sources.prompt):
+            return Remote(url, self.sources.need("gateway.token"))
+        if not needed:
+            return None
+        raise FlashError(
+            Exit.SETTINGS,
+            "no gateway is named, so the node would be refused",
+            "Say --gateway-dir DIR, --claim FILE, or --gateway URL with a token.",
+        )
+
+    def _identity(self) -> Identity:
+        if self.claimed is not None:
+            made = self.claimed.identity
+            asked = (self.wishes.site, self.wishes.name)
+            if asked != (made.site, made.name):
+                raise FlashError(
+                    Exit.CLAIM,
+                    f"{self.claimed.path} is for {made.site}/{made.name}, not {'/'.join(asked)}",
+                    f"Say --site {made.site} --name {made.name}, or name the right file.",
+                )
+            if made.password:
+                return made
+            return replace(made, password=self.sources.find("broker.password") or "")
+        return new_identity(self.wishes.site, self.wishes.name, self.sources.find("broker.password") or "")
+
+    def _enrolment(self, identity: Identity) -> Enrolment:
+        return Enrolment(identity, self.hardware.kind, self.wishes.owner, self.wishes.place)
+
+    def _broker(self) -> Broker:
+        directory = self.sources.find("gateway.dir")
+        fallback = settings.local_broker(Path(directory)) if directory else ""
+        if fallback.partition(":")[0] in ("127.0.0.1", "localhost", "::1") and not self.sources.find(
+            "broker.host"
+        ):
+            raise FlashError(
+                Exit.SETTINGS,
+                f"the gateway's broker listens at {fallback}, which no node can reach",
+                "Set mqtt.host of the gateway to an address of this computer, or say --broker HOST:PORT.",
+            )
+        return settings.broker(self.sources, fallback)
+
+    def _wifi(self) -> tuple[str, str]:
+        return self.sources.need("wifi.ssid"), self.sources.need("wifi.password")
+
+    def _page(self) -> str:
+        url = self.sources.find("gateway.url")
+        directory = self.sources.find("gateway.dir")
+        if not url and directory:
+            try:
+                status = json.loads((Path(directory) / "status" / "web.json").read_text(encoding="utf-8"))
+                url = str(status["url"]).rstrip("/")
+            except (OSError, ValueError, KeyError):
+                return ""
+        return f"{url}/#node={self.wishes.name}" if url else ""
+
+    # -- the steps
+
+    def _micropython(self) -> tuple[images.Image, Layout]:
+        wishes, hardware = self.wishes, self.hardware
+        with self.screen.step(STEPS[1]) as step:
+            if wishes.firmware is not None:
+                image = images.from_file(wishes.firmware, wishes.sha256)
+            else:
+                image = images.from_manifest(
+                    hardware.firmware,
+                    hardware.chip,
+                    wishes.sha256,
+                    cache=images.cache_directory(self.environ),
+                    offline=wishes.offline,
+                    progress=lambda done, total: step.bar("fetching", done / (total or images.LARGEST)),
+                )
+            layout = partitions.layout_of(image.content, hardware.chip, hardware.flash_bytes)
+            vfs = layout.find("vfs")
+            trust = "as expected" if image.trusted else "not compared with anything: say --sha256"
+            note = ""
+            if hardware.vfs is not None and hardware.vfs != (vfs.offset, vfs.size):
+                note = f"; its file system is at {vfs.offset:#x}, {vfs.size >> 10} kB, unlike node.toml's"
+            step.say(f"{Path(image.name).name}, SHA-256 {image.sha256[:16]}… {trust}{note}")
+            return image, layout
+
+    def _chip(self, board: Bootloader) -> Chip:
+        hardware = self.hardware
+        with self.screen.step(STEPS[2]) as step:
+            chip = board.describe()
+            if chip.name != hardware.chip:
+                raise FlashError(
+                    Exit.WRONG_CHIP,
+                    f"the board has an {chip.name}, a {hardware.kind} node an {hardware.chip}",
+                )
+            if chip.flash_bytes is not None and chip.flash_bytes < hardware.flash_bytes:
+                raise FlashError(
+                    Exit.SMALL_FLASH,
+                    f"the board has {chip.flash_bytes / 2**20:g} MB of flash, a {hardware.kind} node "
+                    f"{hardware.flash_bytes / 2**20:g} MB",
+                )
+            if self.taken(chip.mac):
+                raise FlashError(
+                    Exit.OCCUPIED,
+                    f"this board is {self.taken(chip.mac)} of the same batch",
+                    "Plug in the next board.",
+                )
+            board.chip = chip.name
+            size = f"{chip.flash_bytes >> 20} MB" if chip.flash_bytes else "unknown size"
+            psram = (
+                "PSRAM"
+                if chip.psram
+                else "PSRAM not visible from here"
+                if hardware.psram_bytes
+                else "no PSRAM"
+            )
+            if (
+                hardware.psram_bytes
+                and chip.psram is None
+                and chip.name not in ("esp32", "esp32s2", "esp32s3")
+            ):
+                raise FlashError(
+                    Exit.NO_PSRAM, f"an {chip.name} has no PSRAM, a {hardware.kind} node needs it"
+                )
+            step.say(f"{chip.description}, flash {size}, {psram}, MAC {chip.mac}")
+            return chip
+
+    def _backup(self, board: Bootloader, chip: Chip, layout: Layout, identity: Identity) -> Found | None:
+        """What is on the board, saved; None for a board that is no node or is not looked at."""
+        wishes = self.wishes
+        with self.screen.step(STEPS[3]) as step:
+            if not wishes.backup and wishes.existing != KEEP:
+                step.say("left out")
+                return None
+            start = partitions.TABLE_OFFSET
+            nvs = layout.find("nvs")
+            raw = board.read(start, nvs.end - start, step.bar)
+            try:
+                there = partitions.parse_table(raw[: partitions.TABLE_BYTES])
+            except ValueError:
+                there = ()
+            kept = nvs in there
+            content = raw[nvs.offset - start :]
+            if not kept or not nvs_image.holds_node(content):
+                step.say("nothing to save: the board is no node")
+                if wishes.existing == KEEP:
+                    raise FlashError(
+                        Exit.OCCUPIED,
+                        "the board is no node, so there is nothing to keep",
+                        "Leave out --keep.",
+                    )
+                return None
+            if not wishes.existing:
+                raise FlashError(Exit.OCCUPIED, f"the board {chip.mac} is a node already")
+            vfs = layout.find("vfs")
+            if vfs not in there and any(part.label == "vfs" for part in there):
+                raise FlashError(
+                    Exit.OCCUPIED,
+                    "the board's flash is divided in another way than the new image's",
+                    "Say --erase --no-backup to make a new node of it.",
+                )
+            disk = board.read(vfs.offset, vfs.size, step.bar)
+            found = Found(content, disk)
+            where = self._save(found, chip)
+            step.say(f"saved in {where}, without the private key")
+            if wishes.existing == KEEP:
+                self._same_node(found, identity)
+            return found
+
+    def _save(self, found: Found, chip: Chip) -> Path:
+        wishes = self.wishes
+        where = wishes.backup_dir / f"{chip.mac.replace(':', '')}-{time.strftime('%Y%m%d-%H%M%S')}"
+        try:
+            files = littlefs_image.read(found.vfs or b"")
+            where.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_private(where / "nvs-without-key.bin", nvs_image.without_private_key(found.nvs))
+            for name in (node_json.FILE, node_json.CA_FILE):
+                if name in files:
+                    write_private(where / name, files[name])
+        except OSError as error:
+            raise FlashError(Exit.BACKUP, f"{where} cannot be written: {error.strerror}") from None
+        except FlashError:
+            if wishes.existing == KEEP:
+                raise
+            where.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_private(where / "nvs-without-key.bin", nvs_image.without_private_key(found.nvs))
+        return where
+
+    def _same_node(self, found: Found, identity: Identity) -> None:
+        configured = json.loads(littlefs_image.read(found.vfs or b"").get(node_json.FILE, b"{}"))
+        there = configured.get("site"), configured.get("node")
+        if there != (identity.site, identity.name):
+            raise FlashError(
+                Exit.OCCUPIED,
+                f"the board is the node {there[0]}/{there[1]}",
+                f"Say --site {there[0]} --name {there[1]} with --keep, or --erase.",
+            )
+
+    def _image(
+        self,
+        image: images.Image,
+        layout: Layout,
+        identity: Identity,
+        broker: Broker,
+        wifi: tuple[str, str],
+        kept: Found | None,
+    ) -> list[Write]:
+        """Everything to write, in the order of addresses."""
+        hardware, wishes = self.hardware, self.wishes
+        with self.screen.step(STEPS[4]) as step:
+            vfs, nvs = layout.find("vfs"), layout.find("nvs")
+            files = application.compile_all(application.ARCHITECTURES[hardware.chip])
+            size = sum(map(len, files.values()))
+            writes = [Write(partitions.CHIPS[hardware.chip][1], image.content, Path(image.name).name)]
+            if kept is not None and kept.vfs is not None:
+                # neither its key and counters nor its unsent messages are touched
+                files = _in_slots(files, _slots_in_use(kept.nvs))
+                new = littlefs_image.update(kept.vfs, files, remove=_former(kept.vfs))
+                writes = _around(writes[0], nvs)
+                writes += [
+                    Write(vfs.offset + offset, content, "vfs-part.bin")
+                    for offset, content in littlefs_image.changes(kept.vfs, new)
+                ]
+            else:
+                interval = wishes.interval or hardware.interval
+                publish = wishes.publish or max(hardware.publish // interval, 1) * interval
+                if broker.ca:
+                    files[node_json.CA_FILE] = broker.ca
+                files[node_json.FILE] = node_json.compose(
+                    hardware,
+                    identity,
+                    broker,
+                    wifi,
+                    interval=interval,
+                    publish=publish,
+                    spool=node_json.spool_bytes(vfs.size, size),
+                    ntp=wishes.ntp,
+                )
+                writes = _around(writes[0], nvs)
+                writes.append(Write(nvs.offset, nvs_image.build({}, nvs.size), "nvs.bin"))
+                otadata = [part for part in layout.partitions if part.type == 1 and part.subtype == 0]
+                writes += [Write(part.offset, b"\xff" * part.size, "otadata.bin") for part in otadata]
+                writes.append(Write(vfs.offset, littlefs_image.build(files, vfs.size), "vfs.bin"))
+            step.say(f"{len(files)} files, {size / 1024:.0f} kB of application {application.version()}")
+        return sorted(writes, key=lambda write: write.offset)
+
+    def _early_watch(self, stack: contextlib.ExitStack, identity: Identity) -> Watch | None:
+        """A watch that has to look before the node starts; None when there is none such."""
+        if not self.wishes.wait or self.carried is not None:
+            return None
+        directory, url = self.sources.find("gateway.dir"), self.sources.find("gateway.url")
+        watch: Watch | None = None
+        if directory:
+            watch = LogWatch(Path(directory), identity.site, identity.name)
+        elif url:
+            watch = ApiWatch(url, identity.name)
+        if watch is not None:
+            stack.callback(watch.close)
+        return watch
+
+    def _write(self, board: Bootloader, writes: list[Write], *, erase_all: bool) -> None:
+        with self.screen.step(STEPS[5]) as step:
+            sizes = [len(write.content) for write in writes]
+            position = {"index": 0, "part": 0.0}
+
+            def show(_what: str, part: float) -> None:
+                if part < position["part"]:
+                    position["index"] = min(position["index"] + 1, len(sizes) - 1)
+                position["part"] = part
+                index = int(position["index"])
+                done = sum(sizes[:index]) + part * sizes[index]
+                step.bar(f"writing {writes[index].title}", done / sum(sizes))
+
+            before = board.wire_s
+            try:
+                board.write(writes, erase_all=erase_all, progress=show)
+            finally:
+                spent = board.wire_s - before
+            step.say(
+                f"{sum(sizes) / 1024:.0f} kB in {len(writes)} parts, each verified, {spent:.1f} s on the wire"
+            )
+        self.screen.line("    by hand: " + board.manual(writes, erase_all=erase_all))
+
+    def _register(self, registrar: Registrar | None, identity: Identity, *, already: bool) -> None:
+        with self.screen.step(STEPS[6]) as step:
+            if already or registrar is None:
+                step.say("kept: the node is enrolled already")
+            else:
+                step.say(registrar.register(self._enrolment(identity)))
+
+    def _await(
+        self,
+        watch: Watch | None,
+        stack: contextlib.ExitStack,
+        identity: Identity,
+        broker: Broker,
+        outcome: Outcome,
+    ) -> None:
+        wishes, hardware = self.wishes, self.hardware
+        with self.screen.step(STEPS[7]) as step:
+            if not wishes.wait or self.carried is not None:
+                step.say("not waited for")
+                return
+            if watch is None:
+                watch = BrokerWatch(broker, identity)
+                stack.callback(watch.close)
+            sight = wait(
+                watch, lambda seen: bool(seen.key_id), wishes.timeout, lambda part: step.bar("announce", part)
+            )
+            if not sight.key_id and isinstance(watch, ApiWatch):
+                # the API tells of a node with its first reading only
+                sight = self._reading(watch, step.bar, hardware)
+            if not sight.key_id:
+                raise FlashError(
+                    Exit.NO_ANNOUNCE, f"no announce of {identity.name} within {wishes.timeout:g} s"
+                )
+            outcome.key_id = sight.key_id
+            sight = self._reading(watch, step.bar, hardware)
+            if not sight.reading:
+                raise FlashError(
+                    Exit.NO_READING,
+                    f"{identity.name} (key {sight.key_id}) announced itself, but no reading was logged within "
+                    f"{self._patience(hardware):g} s",
+                )
+            outcome.reading, outcome.index = sight.reading, sight.index
+            where = f", log entry {sight.index}" if sight.index is not None else ""
+            step.say(f"{sight.reading}{where}")
+
+    def _reading(self, watch: Watch, bar: Callable[[str, float], None], hardware: Hardware) -> Sight:
+        return wait(
+            watch,
+            lambda seen: bool(seen.reading),
+            self._patience(hardware),
+            lambda part: bar("first reading", part),
+        )
+
+    def _patience(self, hardware: Hardware) -> float:
+        interval = self.wishes.interval or hardware.interval
+        return self.wishes.timeout + interval + (self.wishes.publish or hardware.publish)
+
+    # -- the end
+
+    def _end(self, outcome: Outcome, wire_s: float) -> None:
+        screen = self.screen
+        self._tell_times(wire_s)
+        if not outcome.reading:
+            screen.line("WRITTEN, not seen by a gateway yet")
+            return
+        screen.line("PASS")
+        screen.line(f"key id  {outcome.key_id}")
+        if outcome.url:
+            screen.line(f"see it  {outcome.url}")
+        screen.code(
+            outcome.url or f"urn:dev:sensorhub:{self.wishes.site}:{self.wishes.name}:{outcome.key_id}"
+        )
+
+    def _tell_times(self, wire_s: float) -> None:
+        times = self.screen.times
+        whole = sum(times.values())
+        waited = times.get(STEPS[7], 0.0)
+        self.screen.line(
+            f"image built in {times.get(STEPS[4], 0.0):.1f} s; esptool {wire_s:.1f} s; waiting for the node {waited:.1f} s; "
+            f"all else {whole - wire_s - waited:.1f} s"
+        )
+
+
+def merge(writes: list[Write], flash_bytes: int) -> bytes:
+    """The whole flash as one image from address 0."""
+    whole = bytearray(b"\xff" * flash_bytes)
+    for write in writes:
+        whole[write.offset : write.offset + len(write.content)] = write.content
+    return bytes(whole)
+
+
+def _around(image: Write, nvs: partitions.Partition) -> list[Write]:
+    """The MicroPython image without the stretch of NVS that its file covers with emptiness.
+
+    A complete image is one piece from the bootloader to the end of the application, and NVS lies between.
+    """
+    end = image.offset + len(image.content)
+    if end <= nvs.offset:
+        return [image]
+    before = image.content[: nvs.offset - image.offset]
+    after = image.content[nvs.end - image.offset :]
+    parts = [Write(image.offset, before, f"{image.title}[:{len(before):#x}]")]
+    if after:
+        parts.append(Write(nvs.end, after, f"{image.title}[{nvs.end - image.offset:#x}:]"))
+    return parts
+
+
+def _former(vfs: bytes) -> tuple[str, ...]:
+    """Paths of an older application in a file system: all that is code."""
+    code = {".py", ".mpy"}
+    tops = set()
+    for path in littlefs_image.read(vfs):
+        top = path.partition("/")[0]
+        if Path(path).suffix in code or top in ("app_a", "app_b", application.PACKAGE):
+            tops.add(top)
+    return tuple(sorted(tops))
+
+
+def _configured(found: Found, identity: Identity) -> tuple[Identity, Broker]:
+    """Identity and broker of a node that is kept, as its own configuration has them."""
+    files = littlefs_image.read(found.vfs or b"")
+    link = json.loads(files[node_json.FILE])["broker"]
+    user, password = str(link.get("user", identity.name)), str(link.get("password", ""))
+    ca = files.get(str(link.get("ca", "")), b"")
+    port = int(link.get("port", settings.MQTTS_PORT if ca else settings.MQTT_PORT))
+    return replace(identity, user=user, password=password), Broker(str(link["host"]), port, ca)
+
+
+def _slots_in_use(nvs: bytes) -> tuple[int, ...]:
+    """The application slots that a node may start from: the confirmed one, and one on trial."""
+    life = nvs_image.parse(nvs).get(nvs_image.NAMESPACE, {}).get("life")
+    if not isinstance(life, bytes) or len(life) <= _TRIAL:
+        return (0,)
+    return tuple(sorted({slot for slot in (life[_SLOT], life[_TRIAL]) if slot in (0, 1)})) or (0,)
+
+
+def _in_slots(files: Mapping[str, bytes], slots: tuple[int, ...]) -> dict[str, bytes]:
+    """The application in the slots that are in use; a layout without slots stays as it is."""
+    names = application.slots()
+    if not names:
+        return dict(files)
+    first = f"{names[0]}/"
+    placed = {path: content for path, content in files.items() if not path.startswith(first)}
+    for slot in slots:
+        for path, content in files.items():
+            if path.startswith(first):
+                placed[f"{names[slot]}/{path.removeprefix(first)}"] = content
+    return placed
