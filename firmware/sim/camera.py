@@ -14,10 +14,12 @@ try:
     import micropython
 except ImportError:  # CPython
 
-    class micropython:  # noqa: N801
+    class _CPython:
         @staticmethod
         def viper(function):
             return function
+
+    micropython = _CPython  # pyright: ignore[reportAssignmentType]
 
 
 class PixelFormat:
@@ -99,7 +101,16 @@ class Street:
     """
 
     def __init__(
-        self, objects=(), light=None, noise=2.0, trees=False, glints=0, shake=0, cloud=False, infrared=None, seed=1
+        self,
+        objects=(),
+        light=None,
+        noise=2.0,
+        trees=False,
+        glints=0,
+        shake=0,
+        cloud=False,
+        infrared=None,
+        seed=1,
     ):
         self._objects = objects
         self._light = light
@@ -128,7 +139,9 @@ class Street:
             for x in range(width):
                 u, v = 1000 * x // width, 1000 * y // width
                 if v < 200:  # sky and houses
-                    value = tints[u // 90 + 12 * (v // 130)] if v > 60 + 8 * (u // 90 * 7 % 11) else 190 - v // 5
+                    value = (
+                        tints[u // 90 + 12 * (v // 130)] if v > 60 + 8 * (u // 90 * 7 % 11) else 190 - v // 5
+                    )
                     if v > 90 and u % 45 < 18 and v % 50 < 24:  # windows
                         value = value // 2 + 20
                 else:  # road, with lane marks and grain
@@ -248,11 +261,16 @@ class Camera:
         if Camera.street is None:
             Camera.street = Street(crowd(4, cars=True))
         self.init()
-        if self.capture() is None:
-            self.deinit()
-            raise OSError("Failed to capture initial frame. Construct a new object with appropriate configuration.")
-        if not init:
-            self.deinit()
+        frame = None
+        try:
+            frame = self.capture()
+        finally:
+            if frame is None or not init:
+                self.deinit()
+        if frame is None:
+            raise OSError(
+                "Failed to capture initial frame. Construct a new object with appropriate configuration."
+            )
 
     def init(self):
         if "absent" in Camera.faults:
@@ -263,7 +281,9 @@ class Camera:
             raise ValueError("this street is grey")
         width, height = _SIZES[self._frame_size]
         self._buffer = array("b", bytes(width * height))  # the driver's frames have signed bytes
-        self._pixels = self._buffer if hasattr(micropython, "mem_info") else memoryview(self._buffer).cast("B")
+        self._pixels = (
+            self._buffer if hasattr(micropython, "mem_info") else memoryview(self._buffer).cast("B")
+        )
         self._taken = False
         self._initialized = True
         Camera.live = self
@@ -278,7 +298,7 @@ class Camera:
             raise OSError(2)
 
     def _expose(self):
-        if "frozen" not in Camera.faults or not Camera.exposed:
+        if "frozen" not in Camera.faults or not hasattr(self, "_now"):
             clock = Camera.clock
             width, height = _SIZES[self._frame_size]
             self._now = clock() if clock else Camera.exposed * _FRAME_MS

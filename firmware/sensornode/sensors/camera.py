@@ -95,9 +95,7 @@ class Sensor:
     async def _guard(self, work):
         done = False
         try:
-            if self._camera is None:
-                await self._start()
-            values = await work()
+            values = await work(self._camera or await self._start())
             done = True
             return values
         except SensorError:
@@ -126,19 +124,24 @@ class Sensor:
             made.set_hmirror(True)
         if self._flip:
             made.set_vflip(True)
-        width, height = made.get_pixel_width(), made.get_pixel_height()
-        if (width, height) != (self._width, self._height) or self._scene is None:
-            self._width, self._height = width, height
-            self._scene = Scene(width, height, *self._zones, smallest=self._smallest)
-        await self._skip(_SETTLE)
+        self._width, self._height = made.get_pixel_width(), made.get_pixel_height()
+        await self._skip(made, _SETTLE)
+        return made
 
-    async def _skip(self, frames):
+    def _view(self):
+        """The scene before the camera: kept over new starts, as long as frames are of the same size."""
+        scene = self._scene
+        size = self._width, self._height
+        if scene is None or scene.size != size:
+            scene = self._scene = Scene(*size, *self._zones, smallest=self._smallest)
+        return scene
+
+    async def _skip(self, camera, frames):
         for _ in range(frames):
-            await self._next()
+            await self._next(camera)
 
-    async def _next(self):
+    async def _next(self, camera):
         """A frame that is exposed from now on: the driver exposes one when it gets its buffer back, and keeps it."""
-        camera = self._camera
         self._frame = None
         if camera.capture() is None:  # what it kept; takes the buffer, in case nobody had it
             raise self._error("gives no frame")
@@ -161,13 +164,13 @@ class Sensor:
         self._frame = frame
         return frame
 
-    async def _read(self):
-        scene = self._scene
+    async def _read(self, camera):
+        scene = self._view()
         scene.begin()
         for index in range(self._frames):
             if index:
                 await self._clock.sleep_ms(self._gap)
-            await _run(scene.look(await self._next()))
+            await _run(scene.look(await self._next(camera)))
         values = await _run(scene.describe())
         if scene.same == self._frames - 1 and values["contrast"]:  # black is black every time
             raise self._error("gives the same frame again and again")
@@ -180,15 +183,14 @@ class Sensor:
             key, self._site_key = self._site_key, None
             self._sealed = await seal(self._frame, self._width, self._height, key)
         self._frame = None
-        self._camera.free_buffer()
+        camera.free_buffer()
         return values
 
-    async def _test(self):
-        camera = self._camera
+    async def _test(self, camera):
         camera.set_colorbar(True)
         try:
-            await self._skip(2)
-            frame = await self._next()
+            await self._skip(camera, 2)
+            frame = await self._next(camera)
             width, middle = self._width, self._width * (self._height // 2)
             one = [frame[at] & 255 for at in range(width)]
             other = [frame[at] & 255 for at in range(middle, middle + width)]
@@ -200,7 +202,7 @@ class Sensor:
                 raise self._error("shows no test bars: %d to %d in a row" % (min(one), max(one)))
         finally:
             camera.set_colorbar(False)
-        await self._skip(2)
+        await self._skip(camera, 2)
 
 
 async def _run(steps):
@@ -258,4 +260,6 @@ def _reason(error):
         return "no memory for a frame; the board needs PSRAM (%s)" % text
     if code in (19, -0x105, -0x20001) or "not found" in text.lower():
         return "no sensor answers; look at its cable, its power and the pins sda, scl, xclk (%s)" % text
+    if "initial frame" in text:
+        return "gives no frame; look at its pins pclk, vsync, href and data (%s)" % text
     return "failed (%s)" % text

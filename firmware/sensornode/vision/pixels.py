@@ -14,10 +14,12 @@ try:
     import micropython
 except ImportError:  # CPython
 
-    class micropython:  # noqa: N801
+    class _CPython:
         @staticmethod
         def viper(function):
             return function
+
+    micropython = _CPython  # pyright: ignore[reportAssignmentType]
 
 
 def _itself(buffer):
@@ -180,7 +182,7 @@ def learn_at_once(grid, background, deviation, start: int, stop: int, spread: in
 def classify(grid, background, deviation, before, mask, start: int, stop: int, least: int, change: int):
     """Bit 0 of the mask: not background; bit 1: not as in the previous frame.
 
-    Not background is further off than `least` / 256 grey values plus three times what is usual at this pixel.
+    Not background is further off than `least` / 256 grey values plus 2.5 times what is usual at this pixel.
     """
     source = ptr8(grid)
     known = ptr16(background)
@@ -193,7 +195,7 @@ def classify(grid, background, deviation, before, mask, start: int, stop: int, l
         difference = (value << 8) - known[i]
         if difference < 0:
             difference = 0 - difference
-        if difference > least + 3 * usual[i]:
+        if difference > least + (5 * usual[i] >> 1):
             bits = 1
         difference = value - last[i]
         if difference < 0:
@@ -322,28 +324,32 @@ def keep(clean, labels, parents, moving, width: int, top: int, bottom: int, zone
 
 
 @micropython.viper
-def learn(grid, background, deviation, moving, start: int, stop: int, shift: int, slow: int):
-    """Move background and deviation by 1 / 2**shift towards a frame, where something moves by 1 / 2**slow.
+def learn(grid, background, deviation, mask, moving, start: int, stop: int, shift: int):
+    """Move background and deviation towards a frame by 1 / 2**shift.
 
-    What counts for the deviation ends at twice what is usual and 8 grey values more: a passing car does not make its
-    road blind, a tree that waves is learned.
+    The background moves by 1/4 where something new stands still, and both by 1/256 where something moves. What counts for the
+    deviation ends at twice what is usual and 8 grey values more: a passing car does not make its road blind, a
+    tree that waves is learned.
     """
     source = ptr8(grid)
     known = ptr16(background)
     usual = ptr16(deviation)
+    kind = ptr8(mask)
     busy = ptr8(moving)
     for i in range(start, stop):
         by = shift
         if busy[i]:
-            by = slow
-        half = 1 << by >> 1
+            by = 8
         value = known[i]
         difference = (source[i] << 8) - value
-        known[i] = value + ((difference + half) >> by)
+        if kind[i] == 1 and by != 8:
+            known[i] = value + ((difference + 2) >> 2)
+        else:
+            known[i] = value + ((difference + (1 << by >> 1)) >> by)
         if difference < 0:
             difference = 0 - difference
         value = usual[i]
         most = value + value + 2048
         if difference > most:
             difference = most
-        usual[i] = value + ((difference - value + half) >> by)
+        usual[i] = value + ((difference - value + (1 << by >> 1)) >> by)

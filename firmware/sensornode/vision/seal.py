@@ -145,7 +145,9 @@ def _times(k, point):
 
 def _derive(secret, salt):
     """80 bytes by HKDF-SHA256 (RFC 5869): key of the cipher, key of the tag, first block."""
-    salt = sha256(salt).digest()  # hmac_sha256 takes keys of up to 64 bytes, and longer ones are hashed (RFC 2104)
+    salt = sha256(
+        salt
+    ).digest()  # hmac_sha256 takes keys of up to 64 bytes, and longer ones are hashed (RFC 2104)
     key = hmac_sha256(salt, secret)
     out = block = b""
     for count in range(1, 4):
