@@ -84,6 +84,7 @@ class World:
     async def turn(self):
         """Let time pass, for ever."""
         due = ticks_ms()  # when, in real time, node time should be what it is
+        rest = 0.0  # of a millisecond, to be added to it: many steps are shorter than one
         while True:
             if not self.asleep:
                 self._changed.clear()
@@ -96,14 +97,27 @@ class World:
             if behind > _LATE_MS:
                 due = ticks_ms()
                 behind = 0
-            wait = max(0, step - behind)
-            await asyncio.sleep(wait / 1000)
+            wait = max(0, rest + step - behind)
+            await self._pass(wait)
             if not self._asleep or self._asleep[0][1] is not event:
                 continue  # somebody went to sleep for less, or was cancelled
-            due += int(step)
+            rest += step
+            due += int(rest)
+            rest -= int(rest)
             self._time = when
             self._asleep.pop(0)
             event.set()
+
+    async def _pass(self, wait):
+        """Let real time pass, until somebody goes to sleep at the most."""
+        if wait < 1:
+            await asyncio.sleep(0)
+            return
+        self._changed.clear()
+        try:
+            await asyncio.wait_for(self._changed.wait(), wait / 1000)
+        except asyncio.TimeoutError:
+            pass
 
     def _save(self):
         if self._path:
