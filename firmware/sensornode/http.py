@@ -64,8 +64,11 @@ class Download:
             path,
             host,
         )
-        self._writer.write(head.encode())
-        await asyncio.wait_for(self._writer.drain(), self._timeout)
+        try:
+            self._writer.write(head.encode())
+            await asyncio.wait_for(self._writer.drain(), self._timeout)
+        except ValueError as error:  # how MicroPython's TLS refuses a certificate
+            raise HttpError(str(error).strip())
         words = (await self._line()).split(None, 2)
         if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
             raise HttpError("no HTTP server")

@@ -31,8 +31,7 @@ class Client:
     :param on_down: called when a connection that stood ends.
     :param ssl: an SSL context for `asyncio.open_connection`, or None.
     :param timeout: seconds.
-    :param room: bytes for an outgoing packet; `room_in` for an incoming one, a longer one is acknowledged and dropped.
-    """
+    :param room: bytes for an outgoing packet; `room_in` for an incoming one, a longer one is acknowledged and dropped."""
 
     def __init__(
         self, host, port, client_id, *, user="", password="", keepalive=60, will=None, on_message=None, on_down=None,
@@ -75,9 +74,10 @@ class Client:
         try:
             await self._introduce()
             await asyncio.wait_for(self._accepted(), self._timeout)
-        except BaseException:
+        except BaseException as error:
             await self.close()
-            raise
+            # a ValueError is a refused certificate in MicroPython's TLS
+            raise MqttError(str(error).strip()) if isinstance(error, ValueError) else error
         self._tasks = tuple(
             asyncio.create_task(self._guard(work)) for work in (self._receive(), self._monitor())
         )
@@ -291,7 +291,7 @@ class Client:
             await work
         except asyncio.TimeoutError:
             self.error = self.error or MqttError("broker takes no data")
-        except (MqttError, OSError) as error:
+        except (MqttError, OSError, ValueError) as error:
             self.error = self.error or error
         self.down.set()
         self._answered.set()

@@ -145,7 +145,7 @@ async def refused(image, **more):
     life = boot(nvs)
     try:
         await install(order(image, server, **more), life, "", None, Board(), disk)
-    except (TimeoutError, OSError, ValueError) as error:
+    except (asyncio.TimeoutError, OSError, ValueError) as error:
         assert disk.application(0) == {"sensornode/node.py": b"runs"}
         assert not boot(nvs).on_trial
         return str(error)

@@ -1,0 +1,195 @@
+"""TLS with real certificates and a real broker, under both interpreters."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+NOW = dt.datetime.now(dt.UTC)
+DAY = dt.timedelta(days=1)
+PEM = serialization.Encoding.PEM
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A CA with an EC key."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @classmethod
+    def make(cls, name: str) -> Authority:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - 30 * DAY)
+            .not_valid_after(NOW + 30 * DAY)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(
+                x509.KeyUsage(False, False, False, False, False, True, True, False, False), critical=True
+            )
+        )
+        return cls(key, builder.sign(key, hashes.SHA256()))
+
+    def issue(self, folder: Path, file: str, start: dt.datetime, end: dt.datetime) -> None:
+        """A certificate for `localhost`, and its key, as files of mosquitto."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]))
+            .issuer_name(self.certificate.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(start)
+            .not_valid_after(end)
+            .add_extension(
+                x509.SubjectAlternativeName(
+                    [x509.DNSName("localhost"), x509.IPAddress(ip_address("10.9.8.7"))]
+                ),
+                critical=False,
+            )
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
+            )
+            .sign(self.key, hashes.SHA256())
+        )
+        (folder / f"{file}.crt").write_bytes(certificate.public_bytes(PEM))
+        (folder / f"{file}.key").write_bytes(
+            key.private_bytes(
+                PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+            )
+        )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def secure_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """mosquitto with three listeners; the environment of `broker_tls.py`."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority, other = Authority.make("the site's CA"), Authority.make("another CA")
+    authority.issue(folder, "good", NOW - DAY, NOW + DAY)
+    authority.issue(folder, "expired", NOW - 9 * DAY, NOW - DAY)
+    ca, alien = (each.certificate.public_bytes(PEM) for each in (authority, other))
+    (folder / "ca.pem").write_bytes(ca)
+    (folder / "other.pem").write_bytes(alien)
+    (folder / "both.pem").write_bytes(alien + ca)
+    (folder / "ca.der").write_bytes(authority.certificate.public_bytes(serialization.Encoding.DER))
+    (folder / "empty").write_bytes(b"")
+    (folder / "junk").write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    ports = {"GOOD": free_port(), "EXPIRED": free_port(), "PLAIN": free_port()}
+    lines = ["per_listener_settings false", "allow_anonymous true", "user root"]
+    for name, port in ports.items():
+        lines.append(f"listener {port} 127.0.0.1")
+        if name != "PLAIN":
+            lines += [f"certfile {folder}/{name.lower()}.crt", f"keyfile {folder}/{name.lower()}.key"]
+    (folder / "broker.conf").write_text("\n".join(lines) + "\n")
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            ["/usr/sbin/mosquitto", "-c", folder / "broker.conf"], stdout=log, stderr=log
+        )
+    try:
+        for port in ports.values():
+            end = time.monotonic() + 30
+            while True:
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                assert time.monotonic() < end, (folder / "log").read_text()
+                time.sleep(0.02)
+        yield {"TLS_FILES": str(folder)} | {f"TLS_{name}": str(port) for name, port in ports.items()}
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("interpreter", ["micropython", "cpython"])
+def test_the_client_over_tls(
+    interpreter: str, device: Any, secure_broker: dict[str, str], tmp_path: Path
+) -> None:
+    file = Path(__file__).with_name("broker_tls.py")
+    names = [
+        line.removeprefix("async ")[4:].split("(")[0]
+        for line in file.read_text().splitlines()
+        if line.startswith(("async def test_", "def test_"))
+    ]
+    assert len(names) > 5
+    results = device.run(file, names, interpreter, tmp_path, secure_broker)
+    for result in results.values():
+        assert result.passed, f"{result.name}\n{result.output}"
+
+
+@pytest.mark.parametrize("interpreter", ["micropython", "cpython"])
+@pytest.mark.parametrize(("ca", "word"), [("ca.pem", "announcing"), ("other.pem", "")])
+def test_a_node_waits_for_the_time_and_then_talks_tls(
+    ca: str, word: str, interpreter: str, device: Any, secure_broker: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "replay.csv").write_text("time,temperature Cel\n1481500800,1\n1481504400,2\n")
+    node = {
+        "site": "lab",
+        "node": "n",
+        "kind": "weather",
+        "interval": 60,
+        "broker": {
+            "host": "localhost",
+            "port": int(secure_broker["TLS_GOOD"]),
+            "ca": f"{secure_broker['TLS_FILES']}/{ca}",
+            "retry": 1,
+        },
+        "sensors": [{"driver": "replay", "file": "replay.csv"}],
+        "spool": {"bytes": 65536},
+        "sim": {"speed": 60, "unset": 60, "status": True},
+    }
+    (tmp_path / "node.json").write_text(json.dumps(node))
+    run = Path(__file__).resolve().parents[2] / "firmware" / "sim" / "run.py"
+    with (tmp_path / "out").open("wb") as out:
+        process = subprocess.Popen(
+            device.command(interpreter, str(run), str(tmp_path)),
+            env=device.environ(interpreter),
+            stdout=out,
+            stderr=out,
+        )
+
+    def statuses() -> list[dict[str, Any]]:
+        lines = (tmp_path / "out").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    try:
+        end = time.monotonic() + 60
+        while not any(s["link"] == word if word else s["link"] == "waiting" for s in statuses()):
+            assert process.poll() is None, (tmp_path / "out").read_text()
+            assert time.monotonic() < end, (tmp_path / "out").read_text()[-3000:]
+            time.sleep(0.1)
+    finally:
+        process.kill()
+        process.wait()
+    for status in statuses():
+        assert status["link"] not in ("connecting", "announcing") or status["time_quality"] == 2
+        if not word:
+            assert status["connects"] == 0
