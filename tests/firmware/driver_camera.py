@@ -23,6 +23,8 @@ SITE_KEY = bytes.fromhex(  # the generator: any point will do
 
 class Services:
     interval = 10
+    site_key = None
+    signed_sensors = False
 
     def __init__(self):
         self.clock = Clock()
@@ -44,8 +46,8 @@ class Recorder:
 Camera.capture = lambda self: Recorder.record(self)
 
 
-def make(street=None, faults=(), **row):
-    services = Services()
+def make(street=None, faults=(), services=None, **row):
+    services = services or Services()
     Camera.street = street or Street(crowd(3, seed=2))
     Camera.faults = set(faults)
     Camera.live = None
@@ -225,24 +227,43 @@ async def test_the_test_bars():
     assert "luminance" in await sensor.read()
 
 
-async def test_a_picture_leaves_only_sealed_and_once():
-    sensor, _clock = make()
-    await sensor.read()
-    sensor.seal_next(SITE_KEY)
-    values = await sensor.read()
-    sealed = sensor.take_sealed()
-    assert sealed[72:104] == values["frame_sha256"] == sha256(Recorder.last).digest()
-    assert Recorder.last[:64] not in bytes(sealed)
-    assert sensor.take_sealed() is None
-    await sensor.read()
-    assert sensor.take_sealed() is None
+def signed(site_key=SITE_KEY):
+    services = Services()
+    services.site_key = site_key
+    services.signed_sensors = True
+    return services
 
 
-async def test_a_site_key_that_is_none_costs_one_reading():
-    sensor, _clock = make()
-    sensor.seal_next(bytes(64))
+async def test_a_picture_leaves_only_sealed_and_when_it_is_due():
+    sensor, clock = make(services=signed(), snapshot_s=25)
+    taken = []
+    for _ in range(7):
+        values = await sensor.read()
+        sealed = sensor.take_sealed()
+        taken.append(sealed is not None)
+        if sealed:
+            assert sealed[72:104] == values["frame_sha256"] == sha256(Recorder.last).digest()
+            assert Recorder.last[:64] not in bytes(sealed)
+        assert sensor.take_sealed() is None
+        await clock.sleep_ms(9_000)
+    assert taken == [True, False, False, True, False, False, True], taken
+
+
+def test_pictures_take_the_signature_of_the_site():
+    unsigned = signed()
+    unsigned.signed_sensors = False
+    for services in (None, unsigned, signed(None)):
+        try:
+            make(services=services, snapshot_s=60)
+        except DriverError as error:
+            assert "site signed" in str(error)
+        else:
+            raise AssertionError
+
+
+async def test_a_site_key_that_is_none_is_told():
+    sensor, _ = make(services=signed(bytes(64)), snapshot_s=60)
     assert "site key" in await refused(sensor.read())
-    assert "luminance" in await sensor.read()
 
 
 def test_rows_are_checked():

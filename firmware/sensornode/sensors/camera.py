@@ -12,6 +12,9 @@ node.json: {"driver": "camera"} on an image made for the board; on a generic one
 at for a reading, `gap_ms` (150) apart; `zones` ([1, 1]) how many columns and rows the picture is divided into, with a channel
 motion_1, motion_2 ... for each when there are several; `smallest` (6) the pixels of the grid that an object has at
 least; `mirror` and `flip` turn the picture.
+
+`snapshot_s` seals one picture at the start and then one in that many seconds to the site's key. It is refused unless this row came
+by configuration that the site signed.
 """
 
 import asyncio
@@ -45,7 +48,15 @@ class Sensor:
         self._mirror = row.flag("mirror", False)
         self._flip = row.flag("flip", False)
         self._wiring = _wiring(row)
+        self._snapshot_ms = 1000 * row.whole("snapshot_s", 10, 31_536_000, 0)
         row.end()
+        self._site_key = None
+        if self._snapshot_ms:
+            self._site_key = getattr(services, "site_key", None)
+            if not self._site_key or not getattr(services, "signed_sensors", False):
+                raise ValueError(
+                    "snapshot_s counts only in a table of sensors that the site signed, with its key in node.json"
+                )
         self.channels = (
             ("luminance", "/"),
             ("contrast", "/"),
@@ -53,7 +64,7 @@ class Sensor:
             ("overexposed", "/"),
             ("motion", "/"),
             ("objects", "count"),
-            ("frame_sha256", None),
+            ("frame_sha256", ""),
         )
         if columns * rows > 1:
             self.channels += tuple([("motion_%d" % (zone + 1), "/") for zone in range(columns * rows)])
@@ -63,8 +74,8 @@ class Sensor:
         self._scene = None
         self._frame = None  # valid until it is given back
         self._width = self._height = 0
-        self._site_key = None
         self._sealed = None
+        self._sealed_at = None  # uptime
 
     async def read(self):
         """{channel: value}. Raises SensorError; the next read begins with a new start of the camera."""
@@ -74,12 +85,8 @@ class Sensor:
         """Look at the sensor's own test bars instead of the world. Raises SensorError when they do not arrive."""
         await self._guard(self._test)
 
-    def seal_next(self, site_key):
-        """Seal the frame of the next read, the one whose hash goes out, to a public key (x || y); `take_sealed` gives it."""
-        self._site_key = bytes(site_key)
-
     def take_sealed(self):
-        """The frame that was sealed last, once; None when there is none."""
+        """The picture that was sealed last (vision/seal.py), once; None when there is none."""
         sealed, self._sealed = self._sealed, None
         return sealed
 
@@ -178,13 +185,18 @@ class Sensor:
             values["motion_%d" % (index + 1)] = share
         values["frame_sha256"] = await _run(_digest(self._frame))
         if self._site_key:
-            from ..vision.seal import seal
-
-            key, self._site_key = self._site_key, None
-            self._sealed = await seal(self._frame, self._width, self._height, key)
+            await self._seal()
         self._frame = None
         camera.free_buffer()
         return values
+
+    async def _seal(self):
+        now = self._clock.uptime_ms()
+        if self._sealed_at is None or now - self._sealed_at >= self._snapshot_ms:
+            from ..vision.seal import seal
+
+            self._sealed = await seal(self._frame, self._width, self._height, self._site_key)
+            self._sealed_at = now
 
     async def _test(self, camera):
         camera.set_colorbar(True)
