@@ -59,7 +59,7 @@ class Roof:
 
     def gave(self, channels, times=1):
         """All of these channels came that often."""
-        return all([self.given.get(channel, 0) >= times for channel in channels])
+        return all(self.given.get(channel, 0) >= times for channel in channels)
 
     async def live(self, *steps):
         """Run through steps of (condition to wait for, what to do then)."""
@@ -106,7 +106,7 @@ async def test_parts_that_are_unplugged_are_missed_and_come_back():
     await roof.live(
         (lambda: roof.gave(channels), unplug),
         (lambda: roof.app.sensor_errors > 2 * len(roof.parts), plug),
-        (lambda: all([roof.given[channel] > before[channel] for channel in channels]), lambda: None),
+        (lambda: all(roof.given[channel] > before[channel] for channel in channels), lambda: None),
     )
     assert roof.given["wind_direction"] > before["wind_direction"]  # pins do not care
 
