@@ -78,7 +78,12 @@ CHANNELS: Final[tuple[Channel, ...]] = (
     Channel("luminance", "/", "Picture luminance", 0, 1, decimals=3),
     Channel("contrast", "/", "Picture contrast", 0, 1, decimals=3),
     Channel("sharpness", "/", "Picture sharpness", 0, 1, decimals=3),
+    Channel("overexposed", "/", "Over-exposed share of the picture", 0, 1, decimals=3),
     Channel("motion", "/", "Moving share of the picture", 0, 1, decimals=3),
+    *(
+        Channel(f"motion_{zone}", "/", f"Moving share of zone {zone}", 0, 1, decimals=3)
+        for zone in range(1, 10)
+    ),
     Channel("objects", "count", "Moving objects", 0, 10_000, decimals=0),
     Channel("frame_sha256", "", "SHA-256 of the frame", 0, 0, kind="data", projections=_LOGGED),
     # the node itself
