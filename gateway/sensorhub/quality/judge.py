@@ -1,0 +1,273 @@
+"""Rules, neighbours and model together: one score and the flags of a reading (README.md gives the formula)."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorhub.flags import FULL_SCORE, Flag
+from sensorhub.quality import rules as rules_module
+from sensorhub.quality.columns import Columns
+from sensorhub.quality.evidence import Evidence, Rows, Witnesses
+from sensorhub.quality.model import CLASSES, Model
+from sensorhub.quality.rules import WEIGHTS, Judged, Rules
+
+_LOG: Final = logging.getLogger(__name__)
+
+#: The version that verdict entries name. Whatever changes a verdict, but not the model, changes this.
+VERSION: Final = f"{rules_module.VERSION}+evidence/1"
+
+#: Weight of the residual beside the model: ln(1 + |residual|) times this is added to the model's log odds.
+RESIDUAL: Final = 1.0
+#: Without a model: log odds of a fault are ALONE_SLOPE · ln(1 + |residual|) - ALONE_START.
+ALONE_SLOPE: Final = 4.0
+ALONE_START: Final = 7.5
+#: Log odds that the rules add.
+RULES: Final[Mapping[Flag, float]] = {Flag.RANGE: 12.0, Flag.REPLAY: 3.0, Flag.STUCK: 2.0, Flag.SPIKE: 2.0}
+
+#: Support below which a reading has no neighbour to be compared with.
+ISOLATED: Final = 0.1
+#: Hours of history after which biases are known well enough to corroborate anything.
+SETTLED: Final = 6
+ENOUGH_HOURS: Final = 48
+#: Scores of readings that nobody can corroborate lie between these.
+UNCORROBORATED: Final = (0.4, 0.6)
+#: The consensus of the neighbours is this far from its usual value: an event.
+REGIONAL: Final = 3.0
+#: A class is named in the flags from this probability on, among the faults.
+NAMED: Final = 0.3
+#: Seconds after which a model that does not answer is given up.
+STALL: Final = 20.0
+#: A reading with a held-over clock is compared when it is not ahead of the network by more than this, in seconds.
+AHEAD: Final = 600.0
+
+_CLASS_FLAGS: Final = (
+    0,
+    *(
+        int(f)
+        for f in (Flag.SPIKE, Flag.STUCK, Flag.DRIFT, Flag.OFFSET, Flag.NOISE, Flag.DROPOUT, Flag.REPLAY)
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found about the records of a batch, in its order.
+
+    Attributes:
+        judged: scores and flags.
+        compared: int64 (M,), records that the neighbours and the model looked at.
+        evidence: what was found about those.
+        logits: float32 (M, 8) of `CLASSES`, or None when no model took part.
+        suspicion: float64 (M,), log odds that the reading is faulty.
+    """
+
+    judged: Judged
+    compared: NDArray[np.int64]
+    evidence: Evidence
+    logits: NDArray[np.float32] | None
+    suspicion: NDArray[np.float64]
+
+
+def suspicion(
+    residual: NDArray[np.float32],
+    logits: NDArray[np.float32] | None,
+    rule_flags: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Log odds (n,) that readings are faulty, from residual, model and rules."""
+    apart = np.log1p(np.abs(residual.astype(np.float64)))
+    odds = ALONE_SLOPE * apart - ALONE_START if logits is None else fault_odds(logits) + RESIDUAL * apart
+    for flag, more in RULES.items():
+        odds += np.where(rule_flags & int(flag), more, 0.0)
+    return odds
+
+
+def fault_odds(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """ln(p(any fault) / p(clean)) of logits (n, 8)."""
+    exact = logits.astype(np.float64)
+    faults = exact[:, 1:]
+    top: NDArray[np.float64] = faults.max(axis=1)
+    # added class by class: a sum along an axis may be ordered by how many rows there are
+    total = np.zeros(len(exact))
+    for k in range(faults.shape[1]):
+        total += np.exp(faults[:, k] - top)
+    return top + np.log(total) - exact[:, 0]
+
+
+class Judge:
+    """Rules, witnesses and model, with all they remember. Feed it every message of a log, in order, once.
+
+    What is remembered does not depend on the model, so a model may fail, or be another, at any point.
+
+    Args:
+        model: None judges by rules and residual.
+        on_failure: is told why when the model fails; it then takes no further part.
+    """
+
+    def __init__(self, model: Model | None, *, on_failure: Callable[[str], None] | None = None) -> None:
+        self.rules = Rules()
+        self.witnesses = Witnesses()
+        self._runner = None if model is None else _Runner(model)
+        self._on_failure = on_failure
+        self._clock = -np.inf
+
+    @property
+    def model(self) -> bytes:
+        """SHA-256 of the model that takes part; empty when none does."""
+        return b"" if self._runner is None else self._runner.sha256
+
+    def judge(self, batch: Columns) -> Findings:
+        """Judges the records of a batch whose series come from `rules.numbers`, and takes them in."""
+        judged = self.rules.judge(batch)
+        rows = self._comparable(batch)
+        group = np.repeat(batch.index, batch.count)[rows]
+        evidence = self.witnesses.take(
+            Rows(batch.series[rows], batch.time[rows], batch.value[rows], group), self.rules.numbers.pairs
+        )
+        known = np.flatnonzero(evidence.known)
+        compared = rows[known]
+        evidence = evidence.of(known)
+        logits = self._logits(evidence)
+        odds = suspicion(evidence.residual, logits, judged.flags[compared])
+        score, flags = self._fused(judged, compared, evidence, logits, odds)
+        return Findings(Judged(score, flags), compared, evidence, logits, odds)
+
+    def place(self, node: str, latitude: float, longitude: float) -> None:
+        """Tells where a node is, in degrees, at this place of the log."""
+        self.witnesses.place(node, latitude, longitude)
+
+    def _comparable(self, batch: Columns) -> NDArray[np.int64]:
+        """Records whose time can be relied on."""
+        ends = np.cumsum(batch.count)
+        latest = np.full(batch.index.size, -np.inf)
+        some = batch.count > 0
+        if some.any():
+            latest[some] = np.maximum.reduceat(batch.time, (ends - batch.count)[some])
+        sure = batch.tq >= 2
+        clock = np.maximum.accumulate(np.r_[self._clock, np.where(sure, latest, -np.inf)])
+        self._clock = float(clock[-1])
+        good = sure | ((batch.tq == 1) & (latest <= clock[1:] + AHEAD))
+        return np.flatnonzero(
+            np.repeat(good, batch.count) & np.isfinite(batch.time) & np.isfinite(batch.value)
+        )
+
+    def _logits(self, evidence: Evidence) -> NDArray[np.float32] | None:
+        if self._runner is None:
+            return None
+        try:
+            return self._runner.logits(evidence.window, evidence.aside)
+        except _ModelFailedError as error:
+            _LOG.error("the model is given up, rules and neighbours judge alone: %s", error)
+            self._runner = None
+            if self._on_failure is not None:
+                self._on_failure(str(error))
+            return None
+
+    def _fused(
+        self,
+        judged: Judged,
+        compared: NDArray[np.int64],
+        evidence: Evidence,
+        logits: NDArray[np.float32] | None,
+        odds: NDArray[np.float64],
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        score, flags = judged.score.copy(), judged.flags.copy()
+        if not compared.size:
+            return score, flags
+        rule_flags = flags[compared]
+        trust = 1.0 / (1.0 + np.exp(np.clip(odds, -40, 40)))
+        alone = (evidence.support < ISOLATED) | (evidence.hours < SETTLED)
+        support = evidence.support.astype(np.float64)
+        proof = np.minimum(evidence.hours / ENOUGH_HOURS, 1.0) * support / (support + 0.15)
+        # what nobody could have contradicted is not believed in full
+        low, high = UNCORROBORATED
+        together = trust * (high + (1.0 - high) * proof)
+        by_itself = low + (high - low) * trust
+        result = np.where(alone, by_itself, together)
+        for flag in (Flag.RANGE, Flag.REPLAY, Flag.STUCK, Flag.SPIKE):
+            hit = (rule_flags & int(flag)) != 0
+            result = np.where(hit, np.minimum(result, WEIGHTS[flag]), result)
+        late = (rule_flags & int(Flag.TIME)) != 0
+        result = np.where(late, result * rules_module.HELD_OVER, result)
+        faulty = trust < 0.5
+        named = rule_flags | np.where(alone, int(Flag.ISOLATED), 0)
+        if logits is not None:
+            chances = np.exp(logits[:, 1:] - logits[:, 1:].max(axis=1, keepdims=True))
+            most = np.argmax(chances, axis=1)
+            named |= np.where(faulty & ~alone, np.array(_CLASS_FLAGS)[most + 1], 0)
+        else:
+            named |= np.where(faulty & ~alone, int(Flag.OFFSET), 0)
+        event = (np.abs(evidence.regional) > REGIONAL) & ~faulty & ~alone
+        named |= np.where(event, int(Flag.REGIONAL), 0)
+        score[compared] = np.floor(FULL_SCORE * result + 0.5).astype(np.uint8)
+        flags[compared] = named
+        return score, flags
+
+    # -- memory
+
+    def dump(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """All that is remembered: arrays by name, and the rest as JSON values. `load` takes it back."""
+        arrays, rest = self.rules.dump()
+        more, others = self.witnesses.dump()
+        rest = {
+            **rest,
+            "witnesses": others,
+            "judge_clock": None if np.isinf(self._clock) else self._clock,
+        }
+        return {**arrays, **{f"witnesses.{name}": array for name, array in more.items()}}, rest
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]], rest: Mapping[str, Any]) -> None:
+        """Takes the memory that `dump` gave; the model stays."""
+        rules = Rules.load(arrays, rest)
+        own = {
+            name.removeprefix("witnesses."): arrays[name] for name in arrays if name.startswith("witnesses.")
+        }
+        witnesses = Witnesses.load(own, rest["witnesses"])
+        clock = rest["judge_clock"]
+        self.rules, self.witnesses = rules, witnesses
+        self._clock = -np.inf if clock is None else float(clock)
+
+
+class _ModelFailedError(Exception):
+    """Raised when a model raised, did not answer in time, or answered with what is no number."""
+
+
+class _Runner:
+    """Runs a model in a thread of its own, so that one that never returns stops nobody else."""
+
+    def __init__(self, model: Model) -> None:
+        self.sha256 = model.sha256
+        self._model = model
+        self._asked: queue.SimpleQueue[tuple[NDArray[np.float32], NDArray[np.float32]]] = queue.SimpleQueue()
+        self._answered: queue.SimpleQueue[NDArray[np.float32] | Exception] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def logits(self, window: NDArray[np.float32], aside: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="model", daemon=True)
+            self._thread.start()
+        self._asked.put((window, aside))
+        try:
+            answer = self._answered.get(timeout=STALL)
+        except queue.Empty:
+            raise _ModelFailedError(f"it did not answer within {STALL:g} s") from None
+        if isinstance(answer, Exception):
+            raise _ModelFailedError(str(answer) or type(answer).__name__) from answer
+        if answer.shape != (len(window), len(CLASSES)) or not np.isfinite(answer).all():
+            raise _ModelFailedError("its answer is not a number for each class")
+        return answer
+
+    def _serve(self) -> None:
+        while True:
+            window, aside = self._asked.get()
+            try:
+                self._answered.put(self._model.logits(window, aside))
+            except Exception as error:  # noqa: BLE001 - whatever a model throws ends its part, not the process
+                self._answered.put(error)

@@ -1,0 +1,163 @@
+"""The model at run time: one loader for both TFLite packages, refused when it is not the one that was named."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorhub.errors import SensorhubError
+from sensorhub.quality.evidence import ASIDE, CHANNELS, WINDOW
+
+#: What the model tells apart, in the order of its outputs.
+CLASSES: Final = ("clean", "spike", "stuck", "drift", "offset", "noise", "dropout", "replay")
+#: Packages with the same Interpreter; the second only where the first has no wheel (armv7).
+RUNTIMES: Final = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
+#: Sizes of the batches that are run; what is over is filled up with zeros.
+SIZES: Final = (16, 128, 1024)
+
+
+class ModelError(SensorhubError):
+    """Raised when a model cannot be used.
+
+    Attributes:
+        path: the file.
+        expected: SHA-256 it should have, as hex; empty when that is not the matter.
+        found: SHA-256 it has.
+    """
+
+    def __init__(self, text: str, path: str, expected: str = "", found: str = "") -> None:
+        super().__init__(text)
+        self.path = path
+        self.expected = expected
+        self.found = found
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model and the hash it must have."""
+
+    path: Path | Traversable
+    sha256: str
+
+
+def shipped() -> ModelFile:
+    """The model in the package, and its hash as its card names it.
+
+    Raises:
+        ModelError: there is none, or its card is not readable.
+    """
+    folder = files("sensorhub.quality").joinpath("models")
+    card = folder.joinpath("anomaly.json")
+    try:
+        return ModelFile(
+            folder.joinpath("anomaly.tflite"), str(json.loads(card.read_text("utf-8"))["sha256"])
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"the card {card} of the packaged model cannot be read: {error}", str(card)
+        ) from error
+
+
+def _interpreter() -> Any:
+    missing = []
+    for name in RUNTIMES:
+        try:
+            return importlib.import_module(name).Interpreter
+        except ImportError as error:
+            missing.append(f"{name.partition('.')[0]}: {error}")
+    raise ModelError(
+        f"no TFLite run time is installed ({'; '.join(missing)}); pip install ai-edge-litert", ""
+    )
+
+
+class Model:
+    """A model that is ready to run.
+
+    Args:
+        data: the bytes of a .tflite file with inputs `window` (n, 32, 8) and `aside` (n, 29) and logits (n, 8).
+        path: where they come from, for messages.
+
+    Raises:
+        ModelError: the bytes are no such model, or there is nothing to run it with.
+    """
+
+    def __init__(self, data: bytes, path: str = "") -> None:
+        self.sha256 = hashlib.sha256(data).digest()
+        self._data = data
+        self._path = path
+        self._class = _interpreter()
+        self._ready: dict[int, tuple[Any, int, int, int]] = {}
+        try:
+            self._prepare(SIZES[0])
+        except (ValueError, RuntimeError, SystemError, KeyError, IndexError) as error:
+            raise ModelError(f"the model {path} cannot be run: {error}", path) from error
+
+    @classmethod
+    def load(cls, file: ModelFile) -> Model:
+        """The model of a file.
+
+        Raises:
+            ModelError: it is missing, has another hash than it should, or is no model of this kind.
+        """
+        name = str(file.path)
+        try:
+            data = file.path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"the model {name} cannot be read: {error}", name) from error
+        found = hashlib.sha256(data).hexdigest()
+        if found != file.sha256:
+            raise ModelError(
+                f"the model {name} is refused: its SHA-256 is {found}, expected is {file.sha256}; "
+                "install the package again or name the right hash",
+                name,
+                file.sha256,
+                found,
+            )
+        return cls(data, name)
+
+    def logits(self, window: NDArray[np.float32], aside: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits (n, 8) of `CLASSES` for windows (n, 32, 8) and numbers beside them (n, 29).
+
+        A row's result does not depend on the rows it is run with.
+        """
+        n = len(window)
+        result = np.empty((n, len(CLASSES)), np.float32)
+        start = 0
+        while start < n:
+            left = n - start
+            size = next((s for s in SIZES if s >= left), SIZES[-1])
+            take = min(left, size)
+            interpreter, a, b, out = self._ready.get(size) or self._prepare(size)
+            if take == size:
+                interpreter.set_tensor(a, window[start : start + size])
+                interpreter.set_tensor(b, aside[start : start + size])
+            else:
+                filled = np.zeros((size, WINDOW, CHANNELS), np.float32), np.zeros((size, ASIDE), np.float32)
+                filled[0][:take], filled[1][:take] = window[start:], aside[start:]
+                interpreter.set_tensor(a, filled[0])
+                interpreter.set_tensor(b, filled[1])
+            interpreter.invoke()
+            result[start : start + take] = interpreter.get_tensor(out)[:take]
+            start += take
+        return result
+
+    def _prepare(self, size: int) -> tuple[Any, int, int, int]:
+        interpreter = self._class(model_content=self._data, num_threads=1)
+        inputs = {len(d["shape"]): d["index"] for d in interpreter.get_input_details()}
+        interpreter.resize_tensor_input(inputs[3], [size, WINDOW, CHANNELS])
+        interpreter.resize_tensor_input(inputs[2], [size, ASIDE])
+        interpreter.allocate_tensors()
+        out = interpreter.get_output_details()[0]
+        if tuple(out["shape"])[1:] != (len(CLASSES),):
+            raise ValueError(f"its output has the shape {tuple(out['shape'])}, not (n, {len(CLASSES)})")
+        self._ready[size] = interpreter, inputs[3], inputs[2], out["index"]
+        return self._ready[size]

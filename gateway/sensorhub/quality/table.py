@@ -1,0 +1,68 @@
+"""Scoring a table of readings outside of a log: for benchmarks and for `sensorhub quality score`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorhub.quality.evidence import Evidence, Rows, Witnesses
+
+#: Column names that other tables use for our channels.
+ALIASES: Final = {"pm25": "pm2_5", "pm2.5": "pm2_5", "rh": "humidity", "temp": "temperature"}
+
+
+def rows_of(
+    node: NDArray[Any], channel: NDArray[Any], time: NDArray[np.float64], value: NDArray[np.float64]
+) -> tuple[Rows, list[tuple[str, str]], NDArray[np.intp]]:
+    """A table as rows in order of time, everything of one moment seeing everything of that moment.
+
+    Returns:
+        rows, the (node, channel) pairs their series number, and for each row its place in the table.
+    """
+    nodes, node_of = np.unique(np.asarray(node, dtype=str), return_inverse=True)
+    channels, channel_of = np.unique(np.asarray(channel, dtype=str), return_inverse=True)
+    order = np.lexsort((channel_of, node_of, time))
+    key = (node_of * channels.size + channel_of)[order]
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    rank = np.empty(first.size, np.int64)
+    rank[np.argsort(first, kind="stable")] = np.arange(first.size)
+    pairs = [
+        (
+            str(nodes[k // channels.size]),
+            ALIASES.get(str(channels[k % channels.size]), str(channels[k % channels.size])),
+        )
+        for k in key[np.sort(first)]
+    ]
+    moment = time[order].astype(np.float64)
+    group = np.cumsum(np.r_[0, moment[1:] != moment[:-1]])
+    return Rows(rank[inverse], moment, value[order].astype(np.float64), group), pairs, order
+
+
+def gather(
+    node: NDArray[Any],
+    channel: NDArray[Any],
+    time: NDArray[np.float64],
+    value: NDArray[np.float64],
+    latitude: NDArray[np.float64],
+    longitude: NDArray[np.float64],
+) -> tuple[Evidence, NDArray[np.intp]]:
+    """The evidence on every row of a table, in order of time, and each one's place in the table."""
+    rows, pairs, order = rows_of(node, channel, time, value)
+    witnesses = Witnesses()
+    names, first = np.unique(np.asarray(node, dtype=str), return_index=True)
+    for name, i in zip(names.tolist(), first.tolist(), strict=True):
+        if np.isfinite(latitude[i]) and np.isfinite(longitude[i]):
+            witnesses.place(name, float(latitude[i]), float(longitude[i]))
+    return witnesses.take(rows, pairs), order
+
+
+def residual(table: Any, _context: Any) -> NDArray[np.float64]:
+    """Benchmark scorer: size of the debiased neighbour residual, nothing learnt from faults."""
+    evidence, order = gather(
+        *(table[c].to_numpy() for c in ("node_id", "sensor", "timestamp", "value", "lat", "lon"))
+    )
+    score = np.zeros(order.size)
+    score[order] = np.abs(evidence.residual)
+    return score

@@ -1,0 +1,1 @@
+"""Training of the model; never imported at run time. Needs the extra `train`."""

@@ -1,0 +1,118 @@
+"""Examples for training: evidence on readings into which faults were put, and what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorhub.quality.evidence import Evidence, Rows, Witnesses
+from sensorhub.quality.training.faults import CLASSES, Faulty, inject
+from sensorhub.quality.training.grids import Grid
+
+_PART = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What the model learns from (N rows).
+
+    Attributes:
+        window: float16 (N, 32, 8).
+        aside: float16 (N, 24).
+        label: int8 (N,), number in `CLASSES`.
+        family: int8 (N,), as in `Faulty`.
+        weight: float32 (N,), rows for which this one stands.
+        origin: int16 (N,), one number for each source and channel.
+        residual: float32 (N,).
+    """
+
+    window: NDArray[np.float16]
+    aside: NDArray[np.float16]
+    label: NDArray[np.int8]
+    family: NDArray[np.int8]
+    weight: NDArray[np.float32]
+    origin: NDArray[np.int16]
+    residual: NDArray[np.float32]
+
+    @classmethod
+    def joined(cls, parts: list[Examples]) -> Examples:
+        """All of several."""
+        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in cls.__slots__))
+
+
+def evidence_of(
+    grid: Grid,
+) -> Iterator[tuple[Evidence, NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]]:
+    """Evidence part by part, with the channel number (in order of `grid.values`), moment and node of each row."""
+    channels = list(grid.values)
+    cube = np.stack([grid.values[c] for c in channels], axis=2)
+    moment, node, channel = np.nonzero(np.isfinite(cube))
+    key = node * len(channels) + channel
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    rank = np.empty(first.size, np.int64)
+    rank[order] = np.arange(first.size)
+    pairs = [(grid.nodes[node[i]], channels[channel[i]]) for i in first[order]]
+    witnesses = Witnesses()
+    for j, name in enumerate(grid.nodes):
+        witnesses.place(name, float(grid.latitude[j]), float(grid.longitude[j]))
+    rows = Rows(rank[inverse], grid.time[moment], cube[moment, node, channel], moment.astype(np.int64))
+    for a in range(0, moment.size, _PART):
+        b = min(a + _PART, moment.size)
+        part = Rows(rows.series[a:b], rows.time[a:b], rows.value[a:b], rows.group[a:b])
+        yield witnesses.take(part, pairs), channel[a:b], moment[a:b], node[a:b]
+
+
+def examples_of(faulty: Faulty, origin: int, rng: np.random.Generator, *, keep: float = 0.1) -> Examples:
+    """Examples from a grid with faults: of clean rows only a share, more of those that look odd."""
+    channels = list(faulty.grid.values)
+    label = np.stack([faulty.label[c] for c in channels], axis=2)
+    family = np.stack([faulty.family[c] for c in channels], axis=2)
+    count = np.stack([faulty.count[c] for c in channels], axis=2)
+    parts = []
+    for evidence, channel, moment, node in evidence_of(faulty.grid):
+        mine = label[moment, node, channel]
+        odd = np.abs(evidence.residual) > 2.5
+        share = np.where(mine > 0, 4 * keep, np.where(odd, 4 * keep, keep))
+        share = np.where((mine == CLASSES.index("spike")) | (mine == CLASSES.index("noise")), 1.0, share)
+        share = np.minimum(share, 1.0)
+        take = count[moment, node, channel] & evidence.known & (rng.random(mine.size) < share)
+        parts.append(
+            Examples(
+                evidence.window[take].astype(np.float16),
+                evidence.aside[take].astype(np.float16),
+                mine[take],
+                family[moment, node, channel][take],
+                (1 / share[take]).astype(np.float32),
+                (origin + channel[take]).astype(np.int16),
+                evidence.residual[take],
+            )
+        )
+    return Examples.joined(parts)
+
+
+def variations(grid: Grid, rng: np.random.Generator, rounds: int) -> Iterator[Grid]:
+    """The network itself, and networks made of it: fewer nodes, other cadences."""
+    for number in range(rounds):
+        kind = number % 4
+        if kind in (0, 1) or len(grid.nodes) < 3:
+            yield grid
+        elif kind == 2:
+            few = int(rng.integers(2, len(grid.nodes)))
+            yield grid.only(sorted(rng.choice(len(grid.nodes), few, replace=False).tolist()))
+        else:
+            yield grid.every(int(rng.choice([3, 6]))) if grid.cadence <= 900 else grid
+
+
+def build(grids: list[Grid], seed: int, *, rounds: int = 4, keep: float = 0.1, without: str = "") -> Examples:
+    """Examples from several networks, each varied and broken `rounds` times."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for number, grid in enumerate(grids):
+        for turn, varied in enumerate(variations(grid, rng, rounds)):
+            faulty = inject(varied, seed * 1000 + number * 100 + turn, without=without)
+            parts.append(examples_of(faulty, 16 * number, rng, keep=keep))
+    return Examples.joined(parts)

@@ -1,0 +1,170 @@
+"""The network: its shape, its training, its conversion to int8 (TensorFlow)."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorhub.errors import SensorhubError
+from sensorhub.quality.evidence import ASIDE, CHANNELS, WINDOW
+from sensorhub.quality.training.examples import Examples
+from sensorhub.quality.training.faults import CLASSES
+
+BATCH = 512
+#: Steps of the window's end that the dense layers see directly.
+_LAST = 4
+#: What each fault class weighs in all, where all clean readings together weigh 1.
+CLASS_WEIGHT = 0.12
+#: No single row weighs more than this many average ones.
+MOST_WEIGHT = 50.0
+
+
+def tensorflow() -> Any:
+    """The TensorFlow module, quiet and with fixed operations.
+
+    Raises:
+        SensorhubError: it is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        tf: Any = importlib.import_module("tensorflow")
+    except ImportError as error:
+        raise SensorhubError(
+            f"training needs TensorFlow: pip install 'sensorhub[train]' ({error})"
+        ) from error
+    return tf
+
+
+def build(width: int = 24) -> Any:
+    """An untrained Keras model: window (n, 32, 8) and aside (n, ASIDE) to logits (n, 8)."""
+    layers = tensorflow().keras.layers
+    window = layers.Input((WINDOW, CHANNELS), name="window")
+    aside = layers.Input((ASIDE,), name="aside")
+    x = layers.Conv1D(width, 5, activation="relu")(window)
+    x = layers.Conv1D(width, 4, strides=2, activation="relu")(x)
+    x = layers.Conv1D(32, 3, strides=2, activation="relu")(x)
+    end = layers.Flatten()(layers.Cropping1D((WINDOW - _LAST, 0))(window))
+    x = layers.Concatenate()([layers.Flatten()(x), end, aside])
+    x = layers.Dense(96, activation="relu")(x)
+    x = layers.Dense(48, activation="relu")(x)
+    return tensorflow().keras.Model([window, aside], layers.Dense(len(CLASSES))(x))
+
+
+def weights_of(examples: Examples) -> NDArray[np.float32]:
+    """Weight of each row: the same for every class of every source and channel, whatever its length."""
+    weight = examples.weight.astype(np.float64)
+    for origin in np.unique(examples.origin):
+        mine = examples.origin == origin
+        for number in range(len(CLASSES)):
+            rows = mine & (examples.label == number)
+            if rows.any():
+                weight[rows] *= (CLASS_WEIGHT if number else 1.0) / weight[rows].sum()
+    held: NDArray[np.float32] = np.minimum(weight / weight.mean(), MOST_WEIGHT).astype(np.float32)
+    return held
+
+
+def fit(
+    examples: Examples,
+    *,
+    seed: int,
+    epochs: int,
+    start: Any = None,
+    rate: float = 2e-3,
+    progress: Callable[[int, float], None] | None = None,
+) -> Any:
+    """A trained Keras model. The same examples and seed give the same model on the same machine.
+
+    Args:
+        examples: what to learn from.
+        seed: for the first weights and the order of the rows.
+        epochs: how often every row is seen.
+        start: a model to go on from (fine-tuning).
+        rate: first learning rate; it falls to zero as half a cosine wave.
+        progress: is told the epoch and its loss.
+    """
+    tf = tensorflow()
+    keras = tf.keras
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    model = build() if start is None else start
+    n = examples.label.size
+    batch = min(BATCH, n)
+    weight = weights_of(examples)
+    steps = max(1, n // batch)
+    model.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps * epochs), clipnorm=1.0),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    rng = np.random.default_rng(seed)
+    order = np.zeros(0, np.int64)
+
+    def batches() -> Any:
+        nonlocal order
+        for _ in range(steps):
+            if order.size < batch:
+                order = rng.permutation(n)
+            rows, order = np.sort(order[:batch]), order[batch:]
+            yield (
+                (examples.window[rows], examples.aside[rows]),
+                examples.label[rows].astype(np.int32),
+                weight[rows],
+            )
+
+    signature = (
+        (
+            tf.TensorSpec((None, WINDOW, CHANNELS), tf.float16),
+            tf.TensorSpec((None, ASIDE), tf.float16),
+        ),
+        tf.TensorSpec((None,), tf.int32),
+        tf.TensorSpec((None,), tf.float32),
+    )
+    data = tf.data.Dataset.from_generator(batches, output_signature=signature).map(
+        lambda x, y, w: ((tf.cast(x[0], tf.float32), tf.cast(x[1], tf.float32)), y, w)
+    )
+    for epoch in range(epochs):
+        history = model.fit(data.prefetch(2), epochs=1, steps_per_epoch=steps, verbose=0)
+        if progress is not None:
+            progress(epoch + 1, float(history.history["loss"][0]))
+    return model
+
+
+def shift(model: Any, odds: float) -> None:
+    """Adds `odds` to the clean logit, so that 0 is where a fault is as likely as not worth an alarm."""
+    kernel, bias = model.layers[-1].get_weights()
+    bias[0] += odds
+    model.layers[-1].set_weights([kernel, bias])
+
+
+def convert(model: Any, examples: Examples, seed: int) -> bytes:
+    """The model as int8 .tflite with float inputs and outputs; examples set the ranges."""
+    tf = tensorflow()
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.choice(examples.label.size, min(3000, examples.label.size), replace=False))
+
+    def representative() -> Any:
+        for row in rows:
+            yield {
+                "window": examples.window[row : row + 1].astype(np.float32),
+                "aside": examples.aside[row : row + 1].astype(np.float32),
+            }
+
+    def run(window: Any, aside: Any) -> dict[str, Any]:
+        return {"logits": model([window, aside], training=False)}
+
+    run = tf.function(
+        run,
+        input_signature=[
+            tf.TensorSpec((None, WINDOW, CHANNELS), tf.float32, name="window"),
+            tf.TensorSpec((None, ASIDE), tf.float32, name="aside"),
+        ],
+    )
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([run.get_concrete_function()], model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = representative
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return bytes(converter.convert())
