@@ -27,6 +27,9 @@ FAST: Final = 460_800
 SLOW: Final = 115_200
 SILENCE_S: Final = 90.0
 """esptool tells its progress many times a second; only a whole-chip erase is silent for long, 16 MB for up to a minute."""
+LITTLE: Final = 0x1000
+SLOWLY: Final = 0x10000
+"""More than this is not read without the stub: 64 bytes a command."""
 _PROGRESS: Final = re.compile(r"(Writing|Reading)[^%]*?(\d+(?:\.\d+)?) ?%")
 _ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -93,15 +96,25 @@ class Bootloader:
     def read(self, offset: int, size: int, progress: Progress) -> bytes:
         """Part of the flash.
 
+        A little is read by the chip's own boot loader, which takes less time than sending it the stub; so is what the stub
+        could not read.
+
         Raises:
             FlashError: it cannot be read.
         """
-        with private_file() as file:
-            self._run("read-flash", (hex(offset), hex(size), file.path), (file,), progress)
-            content = file.read()
-        if len(content) != size:
-            raise FlashError(Exit.BACKUP, f"esptool read {len(content)} bytes instead of {size}")
-        return content
+        ways = (False, self.stub) if size <= LITTLE else (self.stub, False)
+        for stub in dict.fromkeys(ways):
+            try:
+                with private_file() as file:
+                    self._run("read-flash", (hex(offset), hex(size), file.path), (file,), progress, stub)
+                    content = file.read()
+            except FlashError as error:
+                if error.code not in (Exit.BACKUP, Exit.UNPLUGGED) or size > SLOWLY or stub is ways[-1]:
+                    raise
+                continue
+            if len(content) == size:
+                return content
+        raise FlashError(Exit.BACKUP, f"esptool read {len(content)} bytes instead of {size}")
 
     def write(self, writes: Sequence[Write], *, erase_all: bool, progress: Progress) -> None:
         """Writes everything in one session; esptool compares the MD5 of each with what the flash holds.
@@ -131,14 +144,22 @@ class Bootloader:
         """
         self._run("erase-flash", (), (), None)
 
-    def manual(self, writes: Sequence[Write], *, erase_all: bool) -> str:
-        """The command a person would type; the parts that hold secrets are named, not shown."""
-        words = self._command("write-flash") + (["--erase-all"] if erase_all else [])
+    def manual(self, writes: Sequence[Write], *, erase_all: bool, whole: bool) -> str:
+        """The command a person would type. It names files and shows none of their content, which holds secrets.
+
+        Args:
+            writes: what would be written.
+            erase_all: whether the flash is erased first.
+            whole: whether the writes make up a whole flash, which `--image` puts into one file.
+        """
+        words = self._command("write-flash", self.stub) + (["--erase-all"] if erase_all else [])
+        if whole:
+            return f"{shlex.join(['esptool', *words[3:], '0x0', 'FLASH.bin'])}, with FLASH.bin from --image FLASH.bin"
         for write in writes:
             words += [hex(write.offset), write.title]
         return shlex.join(["esptool", *words[3:]])
 
-    def _command(self, command: str) -> list[str]:
+    def _command(self, command: str, stub: bool) -> list[str]:
         speed = SLOW if self._slow else self.baud
         return [
             sys.executable,
@@ -148,7 +169,7 @@ class Bootloader:
             self.port,
             *(("--chip", self.chip) if self.chip else ()),
             *(("--baud", str(speed)) if speed else ()),
-            *(() if self.stub else ("--no-stub",)),
+            *(() if stub else ("--no-stub",)),
             command,
         ]
 
@@ -158,15 +179,17 @@ class Bootloader:
         words: Sequence[str],
         files: Sequence[PrivateFile],
         progress: Progress | None,
+        stub: bool | None = None,
     ) -> str:
+        stub = self.stub if stub is None else stub
         began = time.monotonic()
         try:
-            code, said = self._session(command, words, files, progress)
+            code, said = self._session(self._command(command, stub), words, files, progress)
             if code and not self._slow and self._may_be_speed(said):
                 # the port may be gone and back: give it the time to enumerate
                 self._slow = True
                 time.sleep(0.5)
-                code, said = self._session(command, words, files, progress)
+                code, said = self._session(self._command(command, stub), words, files, progress)
         finally:
             self.wire_s += time.monotonic() - began
         if code:
@@ -179,13 +202,13 @@ class Bootloader:
 
     def _session(
         self,
-        command: str,
+        command: Sequence[str],
         words: Sequence[str],
         files: Sequence[PrivateFile],
         progress: Progress | None,
     ) -> tuple[int, str]:
         child = subprocess.Popen(
-            [*self._command(command), *words],
+            [*command, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

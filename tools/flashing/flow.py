@@ -19,7 +19,7 @@ from flashing.partitions import Layout
 from flashing.private import write_private
 from flashing.registration import Carried, Claimed, Enrolment, Local, Registrar, Remote, new_identity
 from flashing.settings import Broker, Sources
-from flashing.steps import Screen
+from flashing.steps import Screen, Step
 from flashing.watch import ApiWatch, BrokerWatch, LogWatch, Sight, Watch, wait
 
 STEPS: Final = ("port", "micropython", "chip", "backup", "image", "write", "register", "reading")
@@ -101,11 +101,11 @@ class Found:
 
     Attributes:
         nvs: its NVS partition.
-        files: its file system, whole, or None when it was not read.
+        disk: its file system, read as far as it is looked at.
     """
 
     nvs: bytes = field(repr=False)
-    vfs: bytes | None = field(repr=False)
+    disk: littlefs_image.Remote = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -203,7 +203,7 @@ class Flash:
                 screen.line(f"registered: {registrar.register(self._enrolment(identity))}")
         else:
             board = Bootloader(wishes.port or "PORT", baud=wishes.baud or FAST, stub=wishes.stub)
-            screen.line("would run: " + board.manual(writes, erase_all=wishes.existing == ERASE))
+            screen.line("would run: " + board.manual(writes, erase_all=wishes.existing == ERASE, whole=True))
         self._tell_times(0.0)
         return Outcome()
 
@@ -347,16 +347,10 @@ class Flash:
             if not wishes.backup and wishes.existing != KEEP:
                 step.say("left out")
                 return None
-            start = partitions.TABLE_OFFSET
             nvs = layout.find("nvs")
-            raw = board.read(start, nvs.end - start, step.bar)
-            try:
-                there = partitions.parse_table(raw[: partitions.TABLE_BYTES])
-            except ValueError:
-                there = ()
-            kept = nvs in there
-            content = raw[nvs.offset - start :]
-            if not kept or not nvs_image.holds_node(content):
+            there = self._table(board, step)
+            content = board.read(nvs.offset, nvs.size, step.bar) if nvs in there else b""
+            if not nvs_image.holds_node(content):
                 step.say("nothing to save: the board is no node")
                 if wishes.existing == KEEP:
                     raise FlashError(
@@ -374,35 +368,45 @@ class Flash:
                     "the board's flash is divided in another way than the new image's",
                     "Say --erase --no-backup to make a new node of it.",
                 )
-            disk = board.read(vfs.offset, vfs.size, step.bar)
-            found = Found(content, disk)
+            found = Found(
+                content,
+                littlefs_image.Remote(
+                    vfs.size, lambda offset, size: board.read(vfs.offset + offset, size, step.bar)
+                ),
+            )
             where = self._save(found, chip)
             step.say(f"saved in {where}, without the private key")
             if wishes.existing == KEEP:
                 self._same_node(found, identity)
             return found
 
+    def _table(self, board: Bootloader, step: Step) -> tuple[partitions.Partition, ...]:
+        """The board's own partition table; empty when it has none."""
+        try:
+            return partitions.parse_table(
+                board.read(partitions.TABLE_OFFSET, partitions.TABLE_BYTES, step.bar)
+            )
+        except ValueError:
+            return ()
+
     def _save(self, found: Found, chip: Chip) -> Path:
         wishes = self.wishes
         where = wishes.backup_dir / f"{chip.mac.replace(':', '')}-{time.strftime('%Y%m%d-%H%M%S')}"
         try:
-            files = littlefs_image.read(found.vfs or b"")
             where.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_private(where / "nvs-without-key.bin", nvs_image.without_private_key(found.nvs))
-            for name in (node_json.FILE, node_json.CA_FILE):
-                if name in files:
-                    write_private(where / name, files[name])
+            for name, content in littlefs_image.read(found.disk, _is_configuration).items():
+                write_private(where / name, content)
         except OSError as error:
             raise FlashError(Exit.BACKUP, f"{where} cannot be written: {error.strerror}") from None
         except FlashError:
             if wishes.existing == KEEP:
                 raise
-            where.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_private(where / "nvs-without-key.bin", nvs_image.without_private_key(found.nvs))
+            # a node without a readable configuration is about to end anyway
         return where
 
     def _same_node(self, found: Found, identity: Identity) -> None:
-        configured = json.loads(littlefs_image.read(found.vfs or b"").get(node_json.FILE, b"{}"))
+        configured = json.loads(littlefs_image.read(found.disk, _is_configuration).get(node_json.FILE, b"{}"))
         there = configured.get("site"), configured.get("node")
         if there != (identity.site, identity.name):
             raise FlashError(
@@ -427,14 +431,14 @@ class Flash:
             files = application.compile_all(application.ARCHITECTURES[hardware.chip])
             size = sum(map(len, files.values()))
             writes = [Write(partitions.CHIPS[hardware.chip][1], image.content, Path(image.name).name)]
-            if kept is not None and kept.vfs is not None:
+            if kept is not None:
                 # neither its key and counters nor its unsent messages are touched
                 files = _in_slots(files, _slots_in_use(kept.nvs))
-                new = littlefs_image.update(kept.vfs, files, remove=_former(kept.vfs))
+                littlefs_image.update(kept.disk, files, remove=_former(littlefs_image.top(kept.disk)))
                 writes = _around(writes[0], nvs)
                 writes += [
                     Write(vfs.offset + offset, content, "vfs-part.bin")
-                    for offset, content in littlefs_image.changes(kept.vfs, new)
+                    for offset, content in kept.disk.changes()
                 ]
             else:
                 interval = wishes.interval or hardware.interval
@@ -494,7 +498,8 @@ class Flash:
             step.say(
                 f"{sum(sizes) / 1024:.0f} kB in {len(writes)} parts, each verified, {spent:.1f} s on the wire"
             )
-        self.screen.line("    by hand: " + board.manual(writes, erase_all=erase_all))
+        whole = self.wishes.existing != KEEP
+        self.screen.line("    by hand: " + board.manual(writes, erase_all=erase_all, whole=whole))
 
     def _register(self, registrar: Registrar | None, identity: Identity, *, already: bool) -> None:
         with self.screen.step(STEPS[6]) as step:
@@ -597,26 +602,25 @@ def _around(image: Write, nvs: partitions.Partition) -> list[Write]:
         return [image]
     before = image.content[: nvs.offset - image.offset]
     after = image.content[nvs.end - image.offset :]
-    parts = [Write(image.offset, before, f"{image.title}[:{len(before):#x}]")]
+    parts = [Write(image.offset, before, "micropython-before-nvs.bin")]
     if after:
-        parts.append(Write(nvs.end, after, f"{image.title}[{nvs.end - image.offset:#x}:]"))
+        parts.append(Write(nvs.end, after, "micropython-after-nvs.bin"))
     return parts
 
 
-def _former(vfs: bytes) -> tuple[str, ...]:
-    """Paths of an older application in a file system: all that is code."""
-    code = {".py", ".mpy"}
-    tops = set()
-    for path in littlefs_image.read(vfs):
-        top = path.partition("/")[0]
-        if Path(path).suffix in code or top in ("app_a", "app_b", application.PACKAGE):
-            tops.add(top)
-    return tuple(sorted(tops))
+def _is_configuration(path: str) -> bool:
+    return path in (node_json.FILE, node_json.CA_FILE)
+
+
+def _former(names: Sequence[str]) -> list[str]:
+    """Those of the names at the root that are an older application."""
+    folders = {application.PACKAGE, *application.slots()}
+    return [name for name in names if Path(name).suffix in (".py", ".mpy") or name in folders]
 
 
 def _configured(found: Found, identity: Identity) -> tuple[Identity, Broker]:
     """Identity and broker of a node that is kept, as its own configuration has them."""
-    files = littlefs_image.read(found.vfs or b"")
+    files = littlefs_image.read(found.disk, _is_configuration)
     link = json.loads(files[node_json.FILE])["broker"]
     user, password = str(link.get("user", identity.name)), str(link.get("password", ""))
     ca = files.get(str(link.get("ca", "")), b"")

@@ -7,7 +7,7 @@ a smaller cache could not read a longer one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from littlefs import LittleFS, LittleFSError, UserContext
@@ -36,59 +36,109 @@ def build(files: Mapping[str, bytes], size: int) -> bytes:
     return bytes(context.buffer)
 
 
-def update(image: bytes, files: Mapping[str, bytes], remove: tuple[str, ...] = ()) -> bytes:
-    """The image with files replaced or added and others gone; what is not named stays, the spool for example.
+class Remote(UserContext):
+    """A file system that is still on the board: what is looked at is fetched, what is changed is remembered.
 
     Args:
-        image: a whole partition.
+        size: of the partition in bytes.
+        fetch: reads (offset, size) of the partition.
+    """
+
+    CHUNK: Final = 64 << 10
+
+    def __init__(self, size: int, fetch: Callable[[int, int], bytes]) -> None:
+        super().__init__(buffer=bytearray(b"\xff" * size))
+        self._fetch = fetch
+        self._fetched: set[int] = set()
+        self._changed: set[int] = set()
+
+    def read(self, cfg: Any, block: int, off: int, size: int) -> bytearray:
+        """littlefs reads."""
+        self._need(block)
+        return bytearray(super().read(cfg, block, off, size))
+
+    def prog(self, cfg: Any, block: int, off: int, data: bytes) -> int:
+        """littlefs writes to an erased place."""
+        self._need(block)
+        self._changed.add(block)
+        return int(super().prog(cfg, block, off, data))
+
+    def erase(self, cfg: Any, block: int) -> int:
+        """littlefs erases a block."""
+        self._changed.add(block)
+        return int(super().erase(cfg, block))
+
+    def changes(self) -> list[tuple[int, bytes]]:
+        """Runs of changed blocks, as (offset, new content)."""
+        runs: list[tuple[int, bytes]] = []
+        for block in sorted(self._changed):
+            start = block * BLOCK
+            content = bytes(self.buffer[start : start + BLOCK])
+            if runs and runs[-1][0] + len(runs[-1][1]) == start:
+                runs[-1] = runs[-1][0], runs[-1][1] + content
+            else:
+                runs.append((start, content))
+        return runs
+
+    def _need(self, block: int) -> None:
+        chunk = block * BLOCK // self.CHUNK
+        if block in self._changed or chunk in self._fetched:
+            return
+        start = chunk * self.CHUNK
+        content = self._fetch(start, min(self.CHUNK, len(self.buffer) - start))
+        for offset in range(0, len(content), BLOCK):
+            if (start + offset) // BLOCK not in self._changed:
+                self.buffer[start + offset : start + offset + BLOCK] = content[offset : offset + BLOCK]
+        self._fetched.add(chunk)
+
+
+def update(disk: Remote, files: Mapping[str, bytes], remove: Iterable[str] = ()) -> None:
+    """Replaces or adds files and takes others away; what is not named stays, the spool for example.
+
+    Args:
+        disk: a file system; `disk.changes()` is then what has to be written.
         files: path to content.
         remove: paths, directories with all they hold; one that is not there is no error.
 
     Raises:
         FlashError: not a file system, or no room.
     """
-    context = UserContext(buffer=bytearray(image))
-    disk = _mounted(context, len(image))
+    mounted = _mounted(disk)
     for path in remove:
-        _remove(disk, path)
-    _put(disk, files, len(image))
-    disk.unmount()
-    return bytes(context.buffer)
+        _remove(mounted, path)
+    _put(mounted, files, len(disk.buffer))
+    mounted.unmount()
 
 
-def read(image: bytes) -> dict[str, bytes]:
-    """All files of an image, by path.
+def read(disk: bytes | UserContext, wanted: Callable[[str], bool] = lambda _path: True) -> dict[str, bytes]:
+    """Files of an image, or of a board, by path: those whose path is wanted.
 
     Raises:
         FlashError: not a file system.
     """
-    disk = _mounted(UserContext(buffer=bytearray(image)), len(image))
+    context = UserContext(buffer=bytearray(disk)) if isinstance(disk, bytes) else disk
+    mounted = _mounted(context)
     found = {}
-    for folder, _directories, names in disk.walk("/"):
+    for folder, _directories, names in mounted.walk("/"):
         for name in names:
-            path = f"{folder.rstrip('/')}/{name}"
-            with disk.open(path, "rb") as file:
-                found[path.lstrip("/")] = bytes(file.read())
-    disk.unmount()
+            path = f"{folder}/{name}".lstrip("/")
+            if wanted(path):
+                with mounted.open(path, "rb") as file:
+                    found[path] = bytes(file.read())
+    mounted.unmount()
     return dict(sorted(found.items()))
 
 
-def changes(old: bytes, new: bytes) -> list[tuple[int, bytes]]:
-    """Runs of blocks that differ, as (offset, new content).
+def top(disk: UserContext) -> list[str]:
+    """Names at the root.
 
-    Only for an image that was read from the board: on a board with unknown content every block has to be written, also
-    the empty ones, because a block left over from an older file system may look newer than its twin.
+    Raises:
+        FlashError: not a file system.
     """
-    runs: list[tuple[int, bytes]] = []
-    for start in range(0, len(new), BLOCK):
-        block = new[start : start + BLOCK]
-        if block == old[start : start + BLOCK]:
-            continue
-        if runs and runs[-1][0] + len(runs[-1][1]) == start:
-            runs[-1] = runs[-1][0], runs[-1][1] + block
-        else:
-            runs.append((start, block))
-    return runs
+    mounted = _mounted(disk)
+    names = sorted(mounted.listdir("/"))
+    mounted.unmount()
+    return names
 
 
 def _geometry(size: int) -> dict[str, Any]:
@@ -103,8 +153,8 @@ def _geometry(size: int) -> dict[str, Any]:
     }
 
 
-def _mounted(context: UserContext, size: int) -> LittleFS:
-    disk = LittleFS(context, mount=False, **_geometry(size))
+def _mounted(context: UserContext) -> LittleFS:
+    disk = LittleFS(context, mount=False, **_geometry(len(context.buffer)))
     try:
         disk.mount()
     except LittleFSError as error:

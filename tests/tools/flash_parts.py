@@ -1,0 +1,266 @@
+"""Parts of the tests of tools/flash."""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FLASH = ROOT / "tools" / "flash"
+WIFI_PASSWORD = "correct-horse-battery"
+TABLE = (
+    ("nvs", 1, 2, 0x9000, 0x6000),
+    ("phy_init", 1, 1, 0xF000, 0x1000),
+    ("factory", 0, 0, 0x10000, 0x1F0000),
+)
+VFS = ("vfs", 1, 0x81, 0x200000, 0x200000)
+
+
+def micropython_image(
+    chip_id: int = 0, origin: int = 0x1000, rows=(*TABLE, VFS), size: int = 300_000
+) -> bytes:
+    """A file in the form of a complete MicroPython image: a header, a partition table with MD5, an application."""
+    image = bytearray(b"\xff" * (0x10000 - origin)) + bytes(size) + hashlib.sha256(b"app").digest() * 1000
+    image[0] = 0xE9
+    struct.pack_into("<H", image, 12, chip_id)
+    table = b"".join(
+        struct.pack("<2sBBII16sI", b"\xaa\x50", kind, subtype, offset, length, label.encode(), 0)
+        for label, kind, subtype, offset, length in rows
+    )
+    table += b"\xeb\xeb" + b"\xff" * 14 + hashlib.md5(table).digest()
+    image[0x8000 - origin : 0x8000 - origin + len(table)] = table
+    return bytes(image)
+
+
+def environ(home: Path, **more: str) -> dict:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SENSORHUB_", "ESPTOOL_"))}
+    return {
+        **kept,
+        "HOME": str(home),
+        "SENSORHUB_FLASH_WIFI_SSID": "roof",
+        "SENSORHUB_FLASH_WIFI_PASSWORD": WIFI_PASSWORD,
+        **more,
+    }
+
+
+class Tool:
+    """Runs tools/flash as a person would, with a home of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def __call__(self, *words: object, **more: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, str(FLASH), *map(str, words)],
+            cwd=self.home,
+            env=environ(self.home, **more),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def start(self, *words: object, **more: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, str(FLASH), *map(str, words)],
+            cwd=self.home,
+            env=environ(self.home, **more),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def node(self, board_url: str, image: Path, *words: object, **more: str) -> subprocess.CompletedProcess:
+        """Flashes a bench node that nobody waits for."""
+        return self(*bench(board_url, image, self.claim()), "--no-wait", *words, **more)
+
+    def claim(self) -> Path:
+        path = self.home / "bench-01.claim.json"
+        record = {
+            "site": "roof",
+            "node": "bench-01",
+            "kind": "bench",
+            "claim": "00112233445566778899aabbccddeeff",
+        }
+        record |= {"mqtt_user": "bench-01", "mqtt_password": "mqtt-secret-word"}
+        path.write_text(json.dumps(record))
+        return path
+
+
+def bench(board_url: str, image: Path, claim: Path) -> tuple:
+    digest = hashlib.sha256(image.read_bytes()).hexdigest()
+    names = ("bench", "--site", "roof", "--name", "bench-01", "--broker", "192.0.2.1", "--claim", claim)
+    return (*names, "--port", board_url, "--firmware", image, "--sha256", digest)
+
+
+class Line(threading.Thread):
+    """A serial line between tool and board, as a TCP port, that a test may cut or disturb.
+
+    `on_answer` gets what the board answers and gives what the tool shall get; None cuts the line.
+    """
+
+    def __init__(self, port: int, on_answer=lambda data, sent: data) -> None:
+        super().__init__(daemon=True)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._board = port
+        self._on_answer = on_answer
+        self.sent = 0  # bytes from the tool
+        self.url = f"socket://127.0.0.1:{self._server.getsockname()[1]}"
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                tool, _ = self._server.accept()
+                board = socket.create_connection(("127.0.0.1", self._board))
+                threading.Thread(target=self._up, args=(tool, board), daemon=True).start()
+                threading.Thread(target=self._down, args=(tool, board), daemon=True).start()
+
+    def _up(self, tool, board) -> None:
+        with contextlib.suppress(OSError):
+            while data := tool.recv(4096):
+                self.sent += len(data)
+                board.sendall(data)
+        self._end(tool, board)
+
+    def _down(self, tool, board) -> None:
+        with contextlib.suppress(OSError):
+            while data := board.recv(4096):
+                data = self._on_answer(data, self.sent)
+                if data is None:
+                    self._server.close()
+                    break
+                tool.sendall(data)
+        self._end(tool, board)
+
+    def _end(self, *ends) -> None:
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+class Board:
+    """A mock of a chip's boot loader as a process.
+
+    The mock gives up after 50 ms without an acknowledgement of what it is read for, which a busy computer does not keep.
+    """
+
+    PATIENT = """
+import os, signal, sys
+import esp32_mock_bootloader.server as server
+from esp32_mock_bootloader.cli import main
+
+server._CLIENT_RECV_TIMEOUT = 1.0
+
+
+def dump(*_):
+    with open(os.environ["DUMP"] + ".new", "wb") as file:
+        file.write(server.get_flash_image().data)
+    os.rename(os.environ["DUMP"] + ".new", os.environ["DUMP"])
+
+
+signal.signal(signal.SIGUSR1, dump)
+sys.exit(main(sys.argv[1:]))
+"""
+
+    def __init__(self, home: Path, *words: str) -> None:
+        self.port = free_port()
+        self.dump = home / "flash.dump"
+        command = [
+            sys.executable,
+            "-c",
+            self.PATIENT,
+            "run",
+            "--chip",
+            "esp32",
+            "--port",
+            str(self.port),
+            *words,
+        ]
+        self.process = subprocess.Popen(
+            command,
+            env={**os.environ, "DUMP": str(self.dump)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.first = self.process.stdout.readline()
+
+    def url(self) -> str:
+        return f"socket://127.0.0.1:{self.port}"
+
+    def flash(self) -> bytes:
+        """All of its 4 MB."""
+        self.dump.unlink(missing_ok=True)
+        self.process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + 10
+        while not self.dump.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.dump.read_bytes()[: 4 << 20]
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Gateway:
+    """`sensorhub run` in a process group of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.data = home, home / "data"
+        self.mqtt_port, self.web_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.web_port}"
+        self.config = home / "sensorhub.toml"
+        self.config.write_text(
+            f'[gateway]\nsite = "roof"\ndata_dir = "{self.data}"\n'
+            f"[mqtt]\nport = {self.mqtt_port}\n[web]\nport = {self.web_port}\n"
+        )
+        with (home / "gateway.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "sensorhub", "--config", str(self.config), "run"],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.wait(
+            lambda: self._status("ingest").get("address") and self._status("web").get("url"), "its start"
+        )
+
+    def _status(self, process: str) -> dict:
+        try:
+            return json.loads((self.data / "status" / f"{process}.json").read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def wait(self, ready, what: str, seconds: float = 40) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if ready():
+                return
+            assert self.process.poll() is None, (self.home / "gateway.log").read_text()
+            time.sleep(0.1)
+        pytest.fail(
+            f"{what} did not happen within {seconds} s:\n{(self.home / 'gateway.log').read_text()[-4000:]}"
+        )
+
+    def stop(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(30)
