@@ -39,4 +39,4 @@ lock: ## pin every Python dependency with hashes
 	@tools/lock
 
 clean: ## remove what setup and demo made
-	rm -rf .venv .cache demo build dist
+	rm -rf .venv .cache demo build dist tests/chain/node_modules gateway/sensorhub/web/node_modules gateway/sensorhub/web/static/vendor

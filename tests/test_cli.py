@@ -39,6 +39,7 @@ def call(tmp_path):
         (["nodes", "add", "Roof"], ["'Roof'", "a-z"]),
         (["nodes", "add", "roof", "--owner", "0x12"], ["owner", "20"]),
         (["nodes", "add", "roof", "--owner", "me"], ["owner", "20"]),
+        (["nodes", "add", "roof", "--out", "no/such/place"], ["no/such/place", "No such file"]),
         (["chain", "deploy"], ["chain.rpc_url is not set"]),
     ],
     ids=" ".join,
@@ -79,3 +80,32 @@ def test_a_new_node_gets_a_claim_and_a_password_in_a_private_file(call, tmp_path
     assert record["claim"] not in kept
     assert record["mqtt_password"] not in kept
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+
+
+def test_a_node_that_has_a_password_keeps_it_unless_asked(call, tmp_path):
+    assert call("nodes", "add", "roof").returncode == 0
+    kept = (tmp_path / "data/broker/passwords").read_text()
+    again = call("nodes", "add", "roof", "--out", "second.json")
+    assert again.returncode == 1
+    assert "--replace" in again.stderr
+    assert (tmp_path / "data/broker/passwords").read_text() == kept
+    assert not (tmp_path / "second.json").exists()
+    assert call("nodes", "add", "roof", "--out", "second.json", "--replace").returncode == 0
+    assert (tmp_path / "data/broker/passwords").read_text() != kept
+
+
+def test_a_file_that_is_there_is_not_written_over(call, tmp_path):
+    (tmp_path / "roof.claim.json").write_text("mine")
+    done = call("nodes", "add", "roof")
+    assert done.returncode == 1
+    assert "roof.claim.json" in done.stderr
+    assert (tmp_path / "roof.claim.json").read_text() == "mine"
+    assert not (tmp_path / "data" / "claims.json").exists()
+
+
+def test_the_key_in_an_rpc_url_is_not_printed(call):
+    url = "https://user:secret@rpc.example:8545/v3/0123456789abcdef"
+    done = call("settings", environ={"SENSORHUB_CHAIN_RPC_URL": url})
+    assert 'chain.rpc_url = "https://rpc.example:8545/..."' in done.stdout
+    assert "secret" not in done.stdout
+    assert "0123456789abcdef" not in done.stdout

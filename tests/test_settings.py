@@ -56,7 +56,7 @@ def test_the_environment_wins_over_the_file(toml):
             ["SENSORHUB_MQTT_PASSWORD", "mqtt.password_file"],
         ),
         ("[chain]\ninterval_s = 0\n", "chain.interval_s", ["0", "more than 0"]),
-        ("port = \n", "(all)", ["not valid TOML", "line 1"]),
+        ("port = \n", "", ["not valid TOML", "line 1"]),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_its_file_and_what_is_allowed(toml, text, key, words):

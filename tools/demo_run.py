@@ -44,6 +44,10 @@ from sensorhub.nodes.geohash import encode as geohash
 from sensorhub.store import SqliteReader
 
 SITE: Final = "beijing"
+ATTRIBUTION: Final = (
+    "Chen, S. (2017). Beijing Multi-Site Air Quality. UCI Machine Learning Repository. doi:10.24432/C5RK5G. "
+    "Replayed through the sensorhub demo, which signed and judged the readings."
+)
 MARKER: Final = ".sensorhub-demo"
 REFRESH_S: Final = 0.5
 LINE_S: Final = 5.0  # without a terminal: a line this often
@@ -340,7 +344,10 @@ class Demo:
             (f"a random reading: log entry {index}", _sensorhub(config, "log", "show", str(index))),
             ("its proof", _sensorhub(config, "prove", str(index), "--out", proof)),
             ("the proof, checked", [ROOT / "tools" / "verify", "proof", proof, "--rpc", devnet.url]),
-            ("the run as a dataset", _sensorhub(config, "export", dataset)),
+            (
+                "the run as a dataset",
+                _sensorhub(config, "export", dataset, "--licence", "CC-BY-4.0", "--attribution", ATTRIBUTION),
+            ),
             ("the dataset, checked", [ROOT / "tools" / "verify", "dataset", dataset, "--rpc", devnet.url]),
         ]
         good = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +20,7 @@ import typer
 from sensorhub import __version__, channels, processes
 from sensorhub import settings as settings_module
 from sensorhub.errors import SensorhubError
+from sensorhub.processes import make_data_dir
 from sensorhub.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -31,6 +34,15 @@ app.add_typer(rebuild_app, name="rebuild")
 app.add_typer(chain_app, name="chain")
 
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of the terminal.")]
+
+
+class NodeKind(StrEnum):
+    """The kinds of node there are."""
+
+    weather = "weather"
+    air = "air"
+    camera = "camera"
+    bench = "bench"
 
 
 class _Context:
@@ -117,7 +129,10 @@ def settings_command(
     values = context.settings()
     for field in settings_module.fields():
         section, name = field.key.split(".")
-        typer.echo(f"{field.key} = {json.dumps(getattr(getattr(values, section), name))}")
+        value = getattr(getattr(values, section), name)
+        if field.key in settings_module.MAY_HOLD_SECRETS and value:
+            value = settings_module.without_secrets(value)
+        typer.echo(f"{field.key} = {json.dumps(value)}")
 
 
 @app.command("channels")
@@ -148,7 +163,7 @@ def run(
     from sensorhub.status import StatusFile
     from sensorhub.supervisor import Supervisor
 
-    values.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_data_dir(values.data_dir)
     status = StatusFile(values.data_dir, "supervisor")
     supervisor = Supervisor(processes.commands(values, context.config), status.write)
     with processes.stop_on_signal() as stop:
@@ -230,7 +245,10 @@ def log_show(index: Annotated[int, typer.Argument(help="Index of the entry.")]) 
 
     entry = decode_entry(_reader().entry(index))
     if not isinstance(entry, MessageEntry):
-        typer.echo(entry)
+        typer.echo(type(entry).__name__)
+        for field in dataclasses.fields(entry):
+            value = getattr(entry, field.name)
+            typer.echo(f"  {field.name} = {value.hex() if isinstance(value, bytes) else value}")
     else:
         received = datetime.fromtimestamp(entry.received_ms / 1000, UTC).isoformat(timespec="milliseconds")
         typer.echo(f"message of {len(entry.message)} bytes, received {received}")
@@ -257,7 +275,17 @@ def log_fsck() -> None:
     path = _log_path()
     with _progress("checking") as progress:
         report = fsck(path, progress)
-    typer.echo(report)
+    root = "unknown, because of the damage" if report.root is None else report.root.hex()
+    typer.echo(f"{report.path}: {report.size:,} entries, {report.tiles:,} tiles compared\nroot {root}")
+    for note in report.notes:
+        typer.echo(f"note: {note}")
+    for damage in report.damages:
+        typer.echo(f"DAMAGED {damage}")
+    typer.echo(
+        "the log is whole"
+        if report.ok
+        else f"{len(report.damages)} places are damaged: restore them from a backup"
+    )
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -310,24 +338,41 @@ def _address(text: str) -> bytes | None:
 @nodes_app.command("add")
 def nodes_add(
     name: Annotated[str, typer.Argument(help="Node name: a-z, 0-9 and hyphens.")],
-    kind: Annotated[str, typer.Option(help="weather, air, camera or bench.")] = "weather",
+    kind: Annotated[NodeKind, typer.Option(help="What the node is.")] = NodeKind.weather,
     owner: Annotated[str, typer.Option(help="Owner's account address on the chain, 0x...")] = "",
     place: Annotated[str, typer.Option(help="Coarse place as a 5-character geohash.")] = "",
+    replace: Annotated[
+        bool, typer.Option(help="A new claim and password for a node that has some already.")
+    ] = False,
     out: Out = None,
 ) -> None:
-    """Make a one-time claim and an MQTT password for a new node, written to a file of mode 0600."""
+    """Make a one-time claim and an MQTT password for a new node, written to a new file of mode 0600."""
     from sensorhub.ingest.users import Users
     from sensorhub.nodes.claims import Claims
 
     values = context.settings()
-    values.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    claim = Claims(values.data_dir / "claims.json").add(name, kind, owner=_address(owner), geohash=place)
-    record = {"site": values.gateway.site, "node": name, "kind": kind, "claim": claim.hex()}
-    if values.mqtt.embedded != "off":
-        record["mqtt_user"] = name
-        record["mqtt_password"] = Users.of(values.data_dir).add(name)
+    make_data_dir(values.data_dir)
+    embedded = values.mqtt.embedded != "off"
+    users = Users.of(values.data_dir)
+    if embedded and name in users.names() and not replace:
+        raise SensorhubError(
+            f"node {name!r} has an MQTT password already; --replace makes a new one, the old one ends"
+        )
+    owner_bytes = _address(owner)
     path = out or Path(f"{name}.claim.json")
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # the file comes first: a claim or password that could not be handed over would be lost
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        claim = Claims(values.data_dir / "claims.json").add(
+            name, kind.value, owner=owner_bytes, geohash=place
+        )
+        record = {"site": values.gateway.site, "node": name, "kind": kind.value, "claim": claim.hex()}
+        if embedded:
+            record |= {"mqtt_user": name, "mqtt_password": users.add(name)}
+    except BaseException:
+        os.close(descriptor)
+        path.unlink()
+        raise
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(record, file, indent=1)
     typer.echo(f"claim for {name} written to {path}; it works once")
@@ -357,7 +402,11 @@ def nodes_revoke(name: Annotated[str, typer.Argument(help="Node name.")]) -> Non
     client = LogClient(values.data_dir / "run" / "log.sock")
     index = client.append([encode_entry(entry)])
     client.close()
-    typer.echo(f"key {key.kid.hex()} of {name} revoked in entry {index}")
+    if values.mqtt.embedded != "off":
+        from sensorhub.ingest.users import Users
+
+        Users.of(values.data_dir).remove(name)
+    typer.echo(f"key {key.kid.hex()} of {name} revoked in entry {index}; its MQTT password ends too")
 
 
 # -- proofs and datasets
@@ -387,7 +436,9 @@ def export(
     unjudged: Annotated[bool, typer.Option(help="Take readings without a verdict as well.")] = False,
     title: Annotated[str, typer.Option(help="Title of the dataset.")] = "",
     creator: Annotated[str, typer.Option(help="Who publishes it.")] = "",
-    licence: Annotated[str, typer.Option(help="Licence, an SPDX identifier.")] = "CC-BY-4.0",
+    licence: Annotated[
+        str, typer.Option(help="Licence, an SPDX identifier; without one, nobody may use it.")
+    ] = "NOASSERTION",
     attribution: Annotated[str, typer.Option(help="Sentence that has to be given with the data.")] = "",
     record: Annotated[
         bool, typer.Option(help="Append the dataset's hash to the log; the gateway must be running.")
@@ -410,6 +461,8 @@ def export(
         attribution=attribution,
         created_ms=time.time_ns() // 1_000_000,
     )
+    if start is not None and end is not None and start >= end:
+        raise SensorhubError(f"--start {start} is not before --end {end}")
     selection = Selection(
         nodes=tuple(sorted(node)) if node else None,
         channels=tuple(sorted(channel)) if channel else None,
@@ -472,4 +525,8 @@ def main() -> None:
         app(standalone_mode=True)
     except SensorhubError as error:
         typer.echo(f"sensorhub: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"sensorhub: {where}{error.strerror or error}", err=True)
         sys.exit(1)

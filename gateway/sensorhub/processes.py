@@ -47,7 +47,7 @@ def run(name: str, settings: Settings, environ: Mapping[str, str]) -> None:
     Raises:
         SensorhubError: it cannot start; says what to do.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_data_dir(settings.data_dir)
     runners: dict[str, Callable[[Settings, Mapping[str, str], threading.Event], None]] = {
         "ingest": _ingest,
         "quality": _quality,
@@ -57,6 +57,15 @@ def run(name: str, settings: Settings, environ: Mapping[str, str]) -> None:
     }
     with stop_on_signal() as stop:
         runners[name](settings, environ, stop)
+
+
+def make_data_dir(path: Path) -> None:
+    """Makes the data directory, for this user alone; warns when an existing one is open to others."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.stat().st_mode & 0o007:
+        logger.warning(
+            "the data directory %s can be read by every user of this machine: chmod o= %s", path, path
+        )
 
 
 @contextmanager

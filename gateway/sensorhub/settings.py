@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 import typing
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,14 @@ class SettingsError(SensorhubError):
     """Raised when a setting is unknown or its value is not allowed.
 
     Attributes:
-        key: `section.field`.
+        key: `section.field`; empty when the whole file is wrong.
         source: the file or environment variable that holds it.
     """
 
     def __init__(self, key: str, source: str, problem: str) -> None:
-        super().__init__(f"setting {key} in {source}: {problem}")
+        super().__init__(
+            f"setting {key} in {source}: {problem}" if key else f"settings file {source}: {problem}"
+        )
         self.key = key
         self.source = source
 
@@ -269,6 +272,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 # Secrets live outside the tree, so that printing settings can never print one.
 SECRETS: Mapping[str, str] = {"mqtt.password": "mqtt.password_file"}
 
+# An RPC URL often carries an access key in its path, query or user name.
+MAY_HOLD_SECRETS = frozenset({"chain.rpc_url"})
+
+
+def without_secrets(url: str) -> str:
+    """An URL with nothing but scheme, host and port."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.hostname or ""
+    port = f":{parts.port}" if parts.port else ""
+    hidden = "/..." if parts.path.strip("/") or parts.query or parts.username else ""
+    return f"{parts.scheme}://{host}{port}{hidden}"
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -382,14 +397,14 @@ def _from_file(path: Path | None, known: Mapping[str, Field]) -> Iterator[tuple[
         raise SettingsError(
             "(all)",
             str(path),
-            f"the file cannot be read: {error.strerror}; check the path and its permissions",
+            f"cannot be read: {error.strerror}; check the path and its permissions",
         ) from None
     except UnicodeDecodeError as error:
-        raise SettingsError("(all)", str(path), f"the file is not UTF-8 text: {error}") from None
+        raise SettingsError("", str(path), f"not UTF-8 text: {error}") from None
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError("(all)", str(path), f"the file is not valid TOML: {error}") from None
+        raise SettingsError("", str(path), f"not valid TOML: {error}") from None
     sections = sorted({key.split(".")[0] for key in known})
     for section, table in document.items():
         if section not in sections or not isinstance(table, dict):

@@ -46,7 +46,7 @@ class _Child:
 
 
 class Supervisor:
-    """Starts commands, starts them again when they end, and stops them in reverse order.
+    """Starts commands, starts them again when they end, and stops them together.
 
     Args:
         commands: name and argument list of each process, in starting order.
@@ -117,7 +117,7 @@ class Supervisor:
 
     def _end(self) -> None:
         running = [child for child in self._children if child.process is not None]
-        for child in reversed(running):
+        for child in running:
             assert child.process is not None
             child.process.terminate()
         deadline = time.monotonic() + STOP_TIMEOUT_S
