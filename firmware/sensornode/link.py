@@ -12,7 +12,7 @@ now and then, not the spool over and over.
 import asyncio
 import json
 import os
-from errno import ECONNREFUSED
+from errno import ECONNREFUSED, ECONNRESET
 
 from . import cose
 from .mqtt import Client, MqttError
@@ -115,9 +115,9 @@ class Link:
             except (OSError, MqttError, asyncio.TimeoutError) as error:
                 if self.stage == "joining":
                     lost += 1
-                elif getattr(error, "errno", 0) == ECONNREFUSED or isinstance(error, MqttError):
+                elif getattr(error, "errno", 0) in (ECONNREFUSED, ECONNRESET) or isinstance(error, MqttError):
                     lost = 0  # somebody has answered
-                self.error = error or type(error).__name__
+                self.error = str(error) or type(error).__name__
             await self._client.close()
             if self.online:
                 wait = 1

@@ -93,6 +93,9 @@ class Wifi:
         except (OSError, RuntimeError):
             pass
         now = ticks_ms()
-        return sorted(
-            self._networks, key=lambda net: (net.failing(now), -heard.get(net.ssid.encode(), -1000))
-        )
+        # the place in the list decides between equals: MicroPython's sort does not keep their order
+        ranks = [
+            (net.failing(now), -heard.get(net.ssid.encode(), -1000), place)
+            for place, net in enumerate(self._networks)
+        ]
+        return [self._networks[place] for _, _, place in sorted(ranks)]

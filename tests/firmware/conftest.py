@@ -19,7 +19,7 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ FIRMWARE = PROJECT / "firmware"
 INTERPRETERS = ("micropython", "cpython")
 PATTERNS = ("codec_*.py", "crypto_*.py", "core_*.py", "driver_*.py")
 TIMEOUT = 120.0
+
+sys.path.append(str(HERE))  # tests of whole nodes share node_harness.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,3 +185,50 @@ def device_result(
         return device_results[file, interpreter][name]
 
     return result
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Any]:
+    """mosquitto for one test; `node_harness.Broker`."""
+    from node_harness import Broker
+
+    (tmp_path / "broker").mkdir()
+    broker = Broker(tmp_path / "broker")
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def gateway(broker: Any) -> Iterator[Any]:
+    """`node_harness.Gateway` at that broker."""
+    from node_harness import Gateway
+
+    gateway = Gateway(broker.port)
+    yield gateway
+    gateway.close()
+
+
+@pytest.fixture(params=INTERPRETERS)
+def node(request: pytest.FixtureRequest, device: Device, broker: Any, tmp_path: Path) -> Iterator[Any]:
+    """`node_harness.Node`, not started, in each interpreter."""
+    from node_harness import Node
+
+    def command(*arguments: str) -> list[str]:
+        return device.command(request.param, *arguments)
+
+    folder = tmp_path / "node"
+    folder.mkdir()
+    node = Node(folder, broker.port, command, device.environ(request.param))
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def web_server() -> Iterator[Any]:
+    """`node_harness.WebServer`."""
+    from node_harness import WebServer
+
+    server = WebServer()
+    yield server
+    server.close()
