@@ -139,10 +139,13 @@ def test_an_anchor_is_checked_offline_from_a_saved_header(site, tmp_path):
     block_hash = run.stdout.split("has the hash ")[1].split()[0]
     report = verify("proof", file, "--header", saved, "--block-hash", block_hash)
     assert report.returncode == 0, report.stdout
-    assert "which you named" in " ".join(report.stdout.split())
+    assert "that you named, which is believed" in " ".join(report.stdout.split())
     other = verify("proof", file, "--header", saved, "--block-hash", "0x" + "00" * 32)
     assert other.returncode == 2
     assert "you named 0x00" in other.stderr
+    unpinned = verify("proof", file, "--header", saved)
+    assert unpinned.returncode == 9, unpinned.stdout
+    assert f"give --block-hash {block_hash}" in " ".join(unpinned.stdout.split())
     whole = saved.read_bytes()
     for offset in range(0, len(whole), 7):
         changed = bytearray(whole)
@@ -151,7 +154,8 @@ def test_an_anchor_is_checked_offline_from_a_saved_header(site, tmp_path):
             SavedChain(parse_saved_header(bytes(changed)))
     # a header of another block, though whole, does not hold this event
     earlier = prove(site.reader, site.sample.message, heads=site.heads[:1])
-    report = check_proof(format_proof(earlier), chain=SavedChain(parse_saved_header(whole)))
+    header = parse_saved_header(whole)
+    report = check_proof(format_proof(earlier), chain=SavedChain(header, header.block_hash))
     assert report[ANCHORED].failed() == ("block", "event")
     assert report[FLAGGED].state is State.UNKNOWN
 

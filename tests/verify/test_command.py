@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from sensorhub.verify import trie
 from sensorhub.verify.answers import EXIT_CODES
+from sensorhub.verify.chain_view import POSTED
 from sensorhub.verify.command import main
 from sensorhub.verify.proof import format_proof
+from sensorhub.verify.saved_header import SavedHeader, format_saved_header
 
+CORPUS = Path(__file__).parents[1] / "vectors" / "proofs"
 TOOL = Path(__file__).parents[2] / "tools" / "verify"
 ROOMS = {"errors", "channels", "flags", "wire", "log", "chain", "verify"}
 LOG_PARTS = {"merkle", "note", "entries"}
@@ -133,6 +137,7 @@ def test_each_answer_has_its_exit_code(proof, tmp_path):
     assert code(replace(proof, node=None), "--offline") == EXIT_CODES["device-signed"] == 4
     assert code(replace(proof, note="x"), "--offline") == EXIT_CODES["logged"] == 5
     assert code(replace(proof, anchor=None)) == EXIT_CODES["anchored"] == 6
+    assert code(replace(proof, anchor=None), "--offline") == 6
     assert code(replace(proof, verdict=None), "--offline") == EXIT_CODES["judged"] == 7
     assert code(replace(proof, verdict=None), "--require", "logged") == 0
 
@@ -160,6 +165,11 @@ def test_a_pinned_log_and_key_are_taken_from_the_command_line(file, sample, tmp_
         (["proof", "FILE", "--log-key", "nowhere"], "neither a key"),
         (["proof", "FILE", "--log-key", "a+b+c"], "verifier key"),
         (["proof", "FILE", "--require", "truth"], "answers here are intact, device-signed"),
+        (["proof", "FILE", "--require", ""], "answers here are intact, device-signed"),
+        (["proof", "FILE", "--require", " "], "answers here are intact, device-signed"),
+        (["proof", "FILE", "--require", ","], "answers here are intact, device-signed"),
+        (["proof", "FILE", "--require", "intact,,logged"], "answers here are intact, device-signed"),
+        (["proof", "FILE", "--block-hash", "0x" + "11" * 32], "give both"),
     ],
 )
 def test_a_wrong_command_says_what_is_wrong(arguments, problem, file, capsys):
@@ -178,3 +188,48 @@ def test_help_lists_every_exit_code():
     text = " ".join(verify("--help").stdout.split())
     for name, code in EXIT_CODES.items():
         assert f"{code} {name}" in text
+
+
+def test_nothing_passes_offline_that_contradicts_itself(capsys):
+    expected = json.loads((CORPUS / "expected.json").read_text())["proofs"]
+    refuted = [name for name, answers in expected.items() if answers["anchored"] == "no"]
+    assert any(name.startswith("invalid/") for name in refuted)
+    for name in refuted:
+        assert main(["proof", str(CORPUS / name), "--offline"]) != 0, name
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last.startswith("Does not hold: ") and "anchored" in last, name
+
+
+def test_the_closing_lines_claim_no_more_than_was_found(file, sample, capsys):
+    def closing(*arguments):
+        assert main(["proof", str(file), *arguments]) == 0
+        return " ".join(capsys.readouterr().out.split("All that was asked for holds")[1].split())
+
+    unpinned = closing("--offline")
+    assert unpinned.startswith("(intact, device-signed, logged, judged).")
+    assert "the one named in the file, which nothing pinned. Give --log-id or --log-key" in unpinned
+    assert "Not checked, and not insisted on: anchored, flagged." in unpinned
+    assert "only the whole log shows all of them" in unpinned
+    pinned = closing("--offline", "--log-id", sample.world.log_id.hex())
+    assert "Which log: pinned by the log id you gave" in pinned
+    assert "nothing pinned" not in pinned
+
+
+def test_a_header_that_the_gateway_made_itself_anchors_nothing(file, proof, sample, worlds, tmp_path, capsys):
+    signed = proof.anchor.checkpoint
+    words = (signed.size, signed.root, signed.prev, signed.start, signed.end)
+    data = b"".join(word if isinstance(word, bytes) else word.to_bytes(32, "big") for word in words)
+    event = [worlds.CONTRACT, [POSTED, sample.world.log_id, signed.seq.to_bytes(32, "big")], data]
+    receipt = b"\x02" + trie.encode([b"\x01", trie.integer(60_000), bytes(256), [event]])
+    key = trie.encode(trie.integer(0))
+    root, path = trie.build({key: receipt}, key)
+    block = trie.integer(proof.anchor.block)
+    header = trie.encode([*[bytes(32)] * 5, root, bytes(256), b"", block, *[b""] * 6])
+    forged = SavedHeader(worlds.CHAIN_ID, header, 0, tuple(path))
+    saved = tmp_path / "header.json"
+    saved.write_bytes(format_saved_header(forged))
+    assert main(["proof", str(file), "--header", str(saved)]) == 9
+    assert "Not everything could be checked: anchored" in capsys.readouterr().out
+    # whoever names its hash believes it
+    named = ["--block-hash", forged.block_hash.hex()]
+    assert main(["proof", str(file), "--header", str(saved), *named]) == 0

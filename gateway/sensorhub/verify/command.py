@@ -14,12 +14,14 @@ from sensorhub.errors import SensorhubError
 from sensorhub.log.note import NoteVerifier
 from sensorhub.verify.answers import (
     ANCHORED,
+    DEVICE_SIGNED,
     EXIT_CODES,
     EXIT_OK,
     EXIT_UNKNOWN,
     EXIT_USAGE,
     FLAGGED,
     Report,
+    State,
 )
 from sensorhub.verify.chain_view import Chain
 from sensorhub.verify.check import PROOF_ANSWERS, check_proof
@@ -38,6 +40,10 @@ QUIET_S: Final = 1.0
 """Seconds of work after which a progress line appears on standard error."""
 REFRESH_S: Final = 0.2
 """Seconds between changes of the progress line."""
+ANSWERS: Final = {"proof": PROOF_ANSWERS, "dataset": DATASET_ANSWERS, "log": LOG_ANSWERS}
+"""The answers of each subcommand."""
+UNPINNED: Final = "Which log: the one named in the file, which nothing pinned. Give --log-id or --log-key to say which you mean."
+LEFT_OUT: Final = "A revocation or clone that the file leaves out cannot be seen in it: only the whole log shows all of them."
 
 
 class UsageError(SensorhubError):
@@ -50,11 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.what == "header":
             return _save_header(options)
+        requested, tolerated = _requested(options)
         trust = _trust(options)
         chain = _chain(options)
         with ProgressLine(sys.stderr) as progress:
-            report, known = _verify(options, trust, chain, progress)
-        requested, tolerated = _requested(options, known)
+            report = _verify(options, trust, chain, progress)
     except (SensorhubError, OSError) as error:
         print(f"verify: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -68,21 +74,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
         sys.stdout.write(render(report, details=options.details, plain=plain))
-        sys.stdout.write(_verdict_line(report, requested, code))
+        sys.stdout.write(_closing(report, requested, code, trust.pinned()))
     return code
 
 
-def _verify(
-    options: argparse.Namespace, trust: Trust, chain: Chain | None, progress: ProgressLine
-) -> tuple[Report, Sequence[str]]:
+def _verify(options: argparse.Namespace, trust: Trust, chain: Chain | None, progress: ProgressLine) -> Report:
     if options.what == "proof":
-        return check_proof(_bytes(options.file), trust=trust, chain=chain), PROOF_ANSWERS
+        return check_proof(_bytes(options.file), trust=trust, chain=chain)
     if options.what == "dataset":
         return check_dataset(
             Path(options.directory), trust=trust, chain=chain, progress=progress, threads=options.threads
-        ), DATASET_ANSWERS
+        )
     files: LogFiles = LogUrl(options.log) if "://" in options.log else LogDirectory(Path(options.log))
-    report = check_log(
+    return check_log(
         files,
         trust=trust,
         chain=chain,
@@ -90,38 +94,55 @@ def _verify(
         progress=progress,
         threads=options.threads,
     )
-    return report, LOG_ANSWERS
 
 
-def _requested(options: argparse.Namespace, known: Sequence[str]) -> tuple[list[str], set[str]]:
-    """The answers that the exit code depends on, and those of them for which unknown will do."""
+def _requested(options: argparse.Namespace) -> tuple[list[str], set[str]]:
+    """The answers that the exit code depends on, and those of them for which unknown will do.
+
+    What is known to be wrong is never left out: `--offline` is content with an anchor that nobody could look
+    up, and not with one that contradicts itself.
+    """
+    known = ANSWERS[options.what]
     if options.require is not None:
-        requested = [name.strip() for name in options.require.split(",") if name.strip()]
+        requested = [name.strip() for name in options.require.split(",")]
         for name in requested:
             if name not in known:
-                raise UsageError(f"--require {name}: answers here are {', '.join(known)}")
+                raise UsageError(f"--require {name!r}: answers here are {', '.join(known)}")
         return requested, set()
     requested = list(known)
     tolerated: set[str] = set()
     if options.offline or (options.what == "log" and options.rpc is None):
-        requested = [name for name in requested if name != ANCHORED]
-        tolerated = {FLAGGED}
-    if options.header is not None:
+        tolerated = {ANCHORED, FLAGGED}
+    elif options.header is not None:
         tolerated = {FLAGGED}  # they come later than any saved block
     if options.what == "log" and not options.signatures:
-        requested = [name for name in requested if name != "device-signed"]
+        requested = [name for name in requested if name != DEVICE_SIGNED]
     return requested, tolerated
 
 
-def _verdict_line(report: Report, requested: Sequence[str], code: int) -> str:
-    asked = ", ".join(requested)
-    if code == EXIT_OK:
-        return f"\nAll that was asked for holds ({asked}).\n"
-    if code == EXIT_UNKNOWN:
-        open_ = [name for name in requested if str(report[name].state) == "unknown"]
-        return f"\nNot everything could be checked: {', '.join(open_)}. Exit code {code}.\n"
+def _closing(report: Report, requested: Sequence[str], code: int, pinned: str) -> str:
+    """The last lines of the report: no more than the answers say.
+
+    Args:
+        report: what was found.
+        requested: answers that were asked for.
+        code: the exit code that follows from them.
+        pinned: what says which log it is; empty when nothing does.
+    """
+    unknown = [name for name in requested if report[name].state is State.UNKNOWN]
     wrong = [name for name in requested if report[name].refuted]
-    return f"\nDoes not hold: {', '.join(wrong)}. Exit code {code}.\n"
+    if wrong:
+        return f"\nDoes not hold: {', '.join(wrong)}. Exit code {code}.\n"
+    if code == EXIT_UNKNOWN:
+        return f"\nNot everything could be checked: {', '.join(unknown)}. Exit code {code}.\n"
+    held = ", ".join(name for name in requested if report[name].holds)
+    whose = f"Which log: pinned by {pinned}." if pinned else UNPINNED
+    lines = [f"All that was asked for holds ({held}).", whose]
+    if unknown:
+        lines.append(f"Not checked, and not insisted on: {', '.join(unknown)}.")
+    if any(answer.name == FLAGGED for answer in report.answers):
+        lines.append(LEFT_OUT)
+    return "\n" + "\n".join(lines) + "\n"
 
 
 def _trust(options: argparse.Namespace) -> Trust:
@@ -170,6 +191,8 @@ def _chain(options: argparse.Namespace) -> Chain | None:
         raise UsageError(f"{given[0]} and {given[1]} exclude each other")
     if options.rpc is not None:
         return RpcChain(options.rpc)
+    if options.block_hash is not None and options.header is None:
+        raise UsageError("--block-hash says which block --header must be of: give both")
     if options.header is None:
         return None
     trusted = None if options.block_hash is None else _hex("--block-hash", options.block_hash, 32)

@@ -132,9 +132,11 @@ def parse_saved_header(data: bytes) -> SavedHeader:
 class SavedChain:
     """A chain as far as one saved header tells: one receipt, nothing of the contract's state or flags.
 
+    Anybody can make a header, with whatever receipt in it. So without a hash to believe it tells nothing.
+
     Args:
         saved: the header and receipt.
-        trusted_hash: the block hash that the caller believes; None takes that of the file.
+        trusted_hash: the block hash that the caller believes; None when there is none.
 
     Raises:
         VerifyError: another block than the trusted one, or the receipt is not in the block.
@@ -147,20 +149,27 @@ class SavedChain:
             )
         self._saved = saved
         self._receipt = read_receipt(saved)
-        believed = (
-            "which you named"
-            if trusted_hash is not None
-            else "which you should compare with a source you trust"
-        )
-        self.name = f"the hash 0x{saved.block_hash.hex()} of block {self._receipt.block}, {believed}"
+        self._pinned = trusted_hash is not None
+        named = " that you named" if self._pinned else ""
+        self.name = f"the hash 0x{saved.block_hash.hex()} of block {self._receipt.block}{named}"
 
     def chain_id(self) -> int:
         """The chain id that the file names."""
+        self._vouched()
         return self._saved.chain_id
 
     def receipt(self, tx: bytes) -> Receipt | None:  # noqa: ARG002 - receipts do not hold their transaction's hash
         """The saved receipt, whatever the transaction: the event in it is what counts."""
+        self._vouched()
         return self._receipt
+
+    def _vouched(self) -> None:
+        if not self._pinned:
+            raise ChainUnreachable(
+                "saved header",
+                f"anybody can make one: give --block-hash 0x{self._saved.block_hash.hex()} once a source you "
+                f"trust names it as the hash of block {self._receipt.block}",
+            )
 
     def head(self, contract: bytes, log_id: bytes) -> ContractHead | None:  # noqa: ARG002
         """Nothing: a header does not tell the contract's state."""

@@ -32,15 +32,17 @@ class Trust:
     chain_id: int | None = None
     contract: bytes | None = None
 
-    def of_log(self) -> str:
-        """What the answers on the log rest on, in words."""
+    def pinned(self) -> str:
+        """What says which log one means, in words; empty when nothing does."""
         if self.log_id is not None and self.log_key is not None:
             return "the log id and the log key you gave"
         if self.log_id is not None:
             return "the log id you gave (its genesis entry names the key)"
-        if self.log_key is not None:
-            return "the log key you gave"
-        return "the log id in the file: give --log-id or --log-key to say which log you mean"
+        return "" if self.log_key is None else "the log key you gave"
+
+    def of_log(self) -> str:
+        """What the answers on the log rest on, in words."""
+        return self.pinned() or "the log id in the file: give --log-id or --log-key to say which log you mean"
 
 
 def origin_of(genesis: Genesis) -> str:
