@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"settings", "wire", "log", "nodes", "ingest", "quality", "store", "chain", "verify", "dataset", "web"},
     "cli": {"*"},
 }
-VERIFY_MAY_USE = {"log": {"merkle", "note", "entries"}, "chain": {"digest"}}
+VERIFY_MAY_USE = {"log": {"merkle", "note", "entries"}, "chain": {"digest", "untrusted"}}
 
 
 def imports(path: Path):

@@ -1,5 +1,6 @@
 """A JSON-RPC server that answers wrongly never makes an answer wrong: it leaves it open."""
 
+import base64
 import http.server
 import json
 import threading
@@ -9,6 +10,8 @@ import pytest
 from sensorhub.verify.answers import ANCHORED, FLAGGED, State
 from sensorhub.verify.chain_view import POSTED, ChainUnreachable, EventLog, posted
 from sensorhub.verify.check import check_proof
+from sensorhub.verify.errors import VerifyError
+from sensorhub.verify.log_files import LogUrl
 from sensorhub.verify.proof import format_proof
 from sensorhub.verify.rpc import RpcChain
 
@@ -20,6 +23,7 @@ def server():
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.server.headers = dict(self.headers)
             answer = self.server.answer
             body = answer if isinstance(answer, bytes) else json.dumps(answer(request)).encode()
             self.send_response(self.server.status)
@@ -41,7 +45,19 @@ def server():
     ("answer", "problem"),
     [
         (b"", "answered no JSON"),
-        (b"[" * 5000, "answered no JSON"),
+        (b"[" * 5000, "answered JSON nested deeper than 32 levels"),
+        (b'{"result": ' + b"[" * 2_000_000 + b"]" * 2_000_000 + b"}", "answered JSON nested deeper than 32"),
+        (b'{"result": ' + b'"' * 1_000_001 + b"}", "answered no JSON"),
+        (b'{"result": "' + b'\\\\"' * 1_000_000, "answered no JSON"),
+        (b'{"result": NaN}', "answered no JSON"),
+        (b'{"result": ' + b"9" * 5000 + b"}", "answered no JSON"),
+        ('{"result":"0x1"}'.encode("utf-16"), "answered no JSON"),
+        (b'{"result": "0x' + b"f" * 15_000_000 + b'"}', "answered no hex number"),
+        (b'{"result": "0x1_0"}', "answered no hex number"),
+        (b'{"result": "0x-1"}', "answered no hex number"),
+        (b'{"result": "0x"}', "answered no hex number"),
+        (b'{"error": {"message": "' + b"x" * 100_000 + b'"}}', "refused eth_chainId: x{300} ...$"),
+        (b'{"error": {"message": "\\u001b[2J\\u202e"}}', r"refused eth_chainId: \\x1b\[2J\\u202e$"),
         (b"[]", "refused"),
         (b"{}", "refused"),
         (b'{"result": null, "error": {"message": "rate limit"}}', "refused eth_chainId: rate limit"),
@@ -56,6 +72,30 @@ def test_a_wrong_answer_is_named(server, answer, problem):
     server.answer = answer
     with pytest.raises(ChainUnreachable, match=problem):
         RpcChain(server.url).chain_id()
+
+
+def test_what_is_deep_in_a_string_is_not_deep(server):
+    server.answer = json.dumps({"result": "0x1", "note": "[" * 100 + '\\"' + "{" * 100}).encode()
+    assert RpcChain(server.url).chain_id() == 1
+
+
+def test_a_user_and_password_in_the_address_are_used_and_not_shown(server):
+    server.answer = b'{"result": "0x7"}'
+    chain = RpcChain(server.url.replace("//", "//who:p%40ss@"))
+    assert chain.chain_id() == 7
+    assert base64.b64decode(server.headers["Authorization"].removeprefix("Basic ")) == b"who:p@ss"
+    assert "ss" not in chain.name
+    assert "p@ss" not in repr(chain._address)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[", "http://h:99999", "http://h:x", "http:///x", "file:///etc", "http://a b", "\x1b"]
+)
+def test_an_address_that_is_none_is_refused(url):
+    with pytest.raises(ChainUnreachable, match="begins with http"):
+        RpcChain(url)
+    with pytest.raises(VerifyError, match="begins with http"):
+        LogUrl(url)
 
 
 def test_an_error_of_the_server_is_named(server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from sensorhub.chain.digest import ChainCheckpoint, SignatureError, digest, recover
 from sensorhub.log.entries import Genesis
@@ -13,6 +14,9 @@ from sensorhub.verify.proof import Anchor
 from sensorhub.verify.trust import Trust
 
 NOT_ASKED = "not checked: no chain was asked (give --rpc or --header)"
+
+NAMED_FLAGS: Final = 10
+"""Flags of the contract that are told one by one; the rest is counted."""
 
 
 def check_anchored(
@@ -180,10 +184,12 @@ def check_flagged(
     else:
         try:
             ranges = [found for found in chain.flags(anchor.contract, log_id) if covers(found)]
-            for found in ranges:
+            for found in ranges[:NAMED_FLAGS]:
                 reason = f"the contract flags entries {found.start} to {found.stop - 1}: {found.reason!r}"
                 reasons.append(reason)
                 checks.append(Check("chain-flags", False, reason))
+            if len(ranges) > NAMED_FLAGS:
+                reasons.append(f"{len(ranges) - NAMED_FLAGS} more flags")
             if not ranges:
                 checks.append(Check("chain-flags", True, "the contract flags none of these entries"))
             rests_on.append(f"{chain.name}, which is believed")

@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Final, NoReturn, TypeVar
 
+from sensorhub.chain.untrusted import depth
 from sensorhub.verify.errors import VerifyError
 
 MAX_INTEGER: Final = 2**53 - 1
@@ -56,7 +57,7 @@ def load(data: bytes) -> dict[str, Any]:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise VerifyError("", f"byte {error.start} is not UTF-8") from error
-    if _depth(text) > MAX_DEPTH:
+    if depth(text, most=MAX_DEPTH) > MAX_DEPTH:
         raise VerifyError("", f"nested deeper than {MAX_DEPTH} levels")
     try:
         value = json.loads(
@@ -86,28 +87,6 @@ def _dump_checked(value: Any) -> bytes:
         return dump(value)
     except UnicodeEncodeError as error:  # a lone surrogate written as \ud800
         raise VerifyError("", "a string holds half of a surrogate pair") from error
-
-
-def _depth(text: str) -> int:
-    """Deepest bracket nesting outside of strings, found without recursion."""
-    depth = deepest = 0
-    in_string = escaped = False
-    for char in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                in_string = False
-        elif char == '"':
-            in_string = True
-        elif char in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif char in "]}":
-            depth -= 1
-    return deepest
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -20,6 +20,8 @@ POSTED: Final = keccak(b"Posted(bytes32,uint64,uint64,bytes32,bytes32,uint64,uin
 """Topic 0 of the event of one post; logId and seq are indexed."""
 FLAGGED: Final = keccak(b"Flagged(bytes32,uint64,uint64,string)")
 """Topic 0 of the event of one flag; logId is indexed."""
+MAX_REASON: Final = 256
+"""Longest reason of a flag, in bytes; GatewayLog takes no longer one."""
 HEAD_SELECTOR: Final = keccak(b"head(bytes32)")[:4]
 """Selector of the view that gives what the contract keeps of a log."""
 
@@ -130,8 +132,8 @@ def flagged(events: Iterable[EventLog], contract: bytes, log_id: bytes) -> tuple
         start, stop, offset = (_uint(word) for word in _words(event.data, 3))
         length = _uint(event.data[offset : offset + WORD])
         reason = event.data[offset + WORD : offset + WORD + length]
-        if len(reason) != length:
-            raise ChainUnreachable("Flagged event", "cut off")
+        if len(reason) != length or length > MAX_REASON:
+            raise ChainUnreachable("Flagged event", f"has no reason of at most {MAX_REASON} bytes")
         found.append(FlaggedRange(start, stop, reason.decode("utf-8", "replace")))
     return tuple(found)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
+from sensorhub.chain.untrusted import printable
 from sensorhub.errors import SensorhubError
 from sensorhub.log.note import NoteVerifier
 from sensorhub.verify.answers import (
@@ -30,7 +31,7 @@ from sensorhub.verify.errors import VerifyError
 from sensorhub.verify.log_files import LogDirectory, LogFiles, LogUrl
 from sensorhub.verify.manifest import parse_manifest
 from sensorhub.verify.proof import parse_proof
-from sensorhub.verify.render import render
+from sensorhub.verify.render import printable_json, render
 from sensorhub.verify.rpc import RpcChain
 from sensorhub.verify.saved_header import SavedChain, format_saved_header, parse_saved_header, read_receipt
 from sensorhub.verify.trust import Trust
@@ -62,15 +63,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with ProgressLine(sys.stderr) as progress:
             report = _verify(options, trust, chain, progress)
     except (SensorhubError, OSError) as error:
-        print(f"verify: {error}", file=sys.stderr)
+        print(f"verify: {printable(str(error))}", file=sys.stderr)
         return EXIT_USAGE
     code = report.exit_code(requested, tolerate_unknown=tolerated)
     if options.json:
-        print(
-            json.dumps(
-                {**report.as_json(), "requested": requested, "exitCode": code}, indent=2, ensure_ascii=False
-            )
-        )
+        found = {
+            **report.as_json(),
+            "requested": requested,
+            "pinned": trust.pinned() or None,
+            "exitCode": code,
+        }
+        print(printable_json(json.dumps(found, indent=2, ensure_ascii=False)))
     else:
         plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
         sys.stdout.write(render(report, details=options.details, plain=plain))

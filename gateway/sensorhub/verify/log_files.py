@@ -6,6 +6,7 @@ partial tiles; its format is described in the log room's README.
 
 from __future__ import annotations
 
+import http.client
 import re
 import urllib.error
 import urllib.parse
@@ -14,7 +15,9 @@ import zlib
 from pathlib import Path
 from typing import Final, Protocol
 
+from sensorhub.chain.untrusted import shown
 from sensorhub.log.merkle import HASH_SIZE, TILE_WIDTH
+from sensorhub.verify.address import parse_address
 from sensorhub.verify.errors import VerifyError
 
 CHECKPOINT: Final = "checkpoint"
@@ -55,11 +58,6 @@ def parse_bundle(data: bytes, width: int) -> list[bytes] | str:
     if at != len(data):
         return f"{len(data) - at} bytes after its {width} entries"
     return entries
-
-
-def format_bundle(entries: list[bytes]) -> bytes:
-    """The bundle of some entries."""
-    return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
 
 
 class LogFiles(Protocol):
@@ -140,15 +138,13 @@ class LogUrl:
     partial = True
 
     def __init__(self, url: str, *, timeout: float = TIMEOUT_S) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise VerifyError(url, "an address that begins with http:// or https:// is needed")
-        self._prefix = url.rstrip("/") + "/"
+        self._address = parse_address(url.rstrip("/") + "/", "the log")
         self._timeout = timeout
-        self.name = url.rstrip("/")
+        self.name = self._address.shown + urllib.parse.urlsplit(self._address.url).path.rstrip("/")
 
     def read(self, path: str) -> bytes | None:
-        request = urllib.request.Request(self._prefix + path, headers={"Accept-Encoding": "gzip, identity"})  # noqa: S310
+        where = f"{self.name}/{path}"
+        request = self._address.request(path, headers={"Accept-Encoding": "gzip, identity"})
         try:
             with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310 - scheme checked
                 data: bytes = response.read(MAX_BUNDLE + 1)
@@ -156,18 +152,18 @@ class LogUrl:
         except urllib.error.HTTPError as error:
             if error.code in (404, 410):
                 return None
-            raise VerifyError(self._prefix + path, f"the server answered {error.code}") from error
-        except (OSError, ValueError) as error:
+            raise VerifyError(where, f"the server answered {error.code}") from error
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            raise VerifyError(self._prefix + path, f"cannot be fetched: {reason}") from error
+            raise VerifyError(where, f"cannot be fetched: {shown(reason)}") from None
         if packed:
             try:
                 unpacker = zlib.decompressobj(wbits=31)
                 data = unpacker.decompress(data, MAX_BUNDLE + 1)
             except zlib.error as error:
-                raise VerifyError(self._prefix + path, f"is not gzip: {error}") from error
+                raise VerifyError(where, f"is not gzip: {error}") from error
         if len(data) > MAX_BUNDLE:
-            raise VerifyError(self._prefix + path, f"has more than {MAX_BUNDLE} bytes")
+            raise VerifyError(where, f"has more than {MAX_BUNDLE} bytes")
         return data
 
     def journal(self, start: int, stop: int) -> tuple[str, list[bytes]] | None:  # noqa: ARG002 - nobody serves one

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from sensorhub.chain.untrusted import printable
 from sensorhub.verify.answers import WANTED, Answer, Report, State
 
 WIDTH: Final = 100
@@ -19,12 +21,14 @@ _MARKS: Final = {True: ("✓", "+"), False: ("✗", "x"), None: ("?", "?")}
 def render(report: Report, *, details: bool = False, plain: bool = False) -> str:
     """The report, one line an answer and below each what it rests on.
 
+    Names, units and reasons come from the file or from a server, so whatever a terminal would obey is escaped.
+
     Args:
         report: what to show.
         details: whether to list every single check.
         plain: whether to keep to ASCII.
     """
-    lines = [report.subject, *_facts(report.facts), ""]
+    lines = [printable(line) for line in (report.subject, *_facts(report.facts), "")]
     width = max(len(answer.name) for answer in report.answers)
     for answer in report.answers:
         lines += _answer(answer, width, details, plain)
@@ -37,23 +41,28 @@ def _answer(answer: Answer, width: int, details: bool, plain: bool) -> list[str]
     mark = _MARKS[held][plain]
     head = f" {mark} {answer.name.ljust(width)}  {str(answer.state).ljust(7)}  "
     indent = " " * len(head)
-    lines = textwrap.wrap(answer.reason, WIDTH, initial_indent=head, subsequent_indent=indent) or [
-        head.rstrip()
-    ]
+    lines = _wrapped(answer.reason, head, indent) or [head.rstrip()]
     for basis in answer.rests_on:
-        lines += textwrap.wrap(
-            f"rests on {basis}", WIDTH, initial_indent=indent, subsequent_indent=indent + "  "
-        )
+        lines += _wrapped(f"rests on {basis}", indent, indent + "  ")
     if details:
         for check in answer.checks:
             passed = check.passed if WANTED.get(answer.name) is None or check.passed is not False else False
-            lines += textwrap.wrap(
-                f"{_MARKS[passed][plain]} {check.name}: {check.text}",
-                WIDTH,
-                initial_indent=indent,
-                subsequent_indent=indent + "  ",
-            )
+            lines += _wrapped(f"{_MARKS[passed][plain]} {check.name}: {check.text}", indent, indent + "  ")
     return lines
+
+
+def _wrapped(text: str, first: str, following: str) -> list[str]:
+    return textwrap.wrap(printable(text), WIDTH, initial_indent=first, subsequent_indent=following)
+
+
+def printable_json(text: str) -> str:
+    """JSON text with the same characters written as JSON escapes; no value changes.
+
+    Beyond ASCII, JSON allows characters in strings only, so each of them may be escaped where it stands.
+    """
+    return "".join(
+        char if char == "\n" or printable(char) == char else json.dumps(char)[1:-1] for char in text
+    )
 
 
 def _facts(facts: dict[str, Any]) -> list[str]:

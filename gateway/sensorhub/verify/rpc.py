@@ -5,12 +5,14 @@ Whoever names a server believes it; the answers say so.
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
-import urllib.parse
 import urllib.request
 from typing import Any, Final
 
+from sensorhub.chain.untrusted import UntrustedError, load_json, quantity, shown
+from sensorhub.verify.address import parse_address
 from sensorhub.verify.chain_view import (
     FLAGGED,
     HEAD_SELECTOR,
@@ -25,6 +27,7 @@ from sensorhub.verify.chain_view import (
     flagged,
     posted,
 )
+from sensorhub.verify.errors import VerifyError
 from sensorhub.verify.saved_header import SavedHeader, make_saved_header
 
 TIMEOUT_S: Final = 20.0
@@ -50,14 +53,13 @@ class RpcChain:
     """
 
     def __init__(self, url: str, *, timeout: float = TIMEOUT_S) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ChainUnreachable("--rpc", "an address that begins with http:// or https:// is needed")
-        self._url = url
+        try:
+            self._address = parse_address(url, "--rpc")
+        except VerifyError as error:
+            raise ChainUnreachable(error.where, error.problem) from None
         self._timeout = timeout
         self._calls = 0
-        port = f":{parts.port}" if parts.port else ""
-        self.name = f"the RPC server at {parts.scheme}://{parts.hostname}{port}"
+        self.name = f"the RPC server at {self._address.shown}"
 
     def chain_id(self) -> int:
         """EIP-155 id of the chain."""
@@ -126,27 +128,25 @@ class RpcChain:
         body = json.dumps(
             {"jsonrpc": "2.0", "id": self._calls, "method": method, "params": list(params)}
         ).encode()
-        request = urllib.request.Request(  # noqa: S310 - the scheme was checked
-            self._url, data=body, headers={"Content-Type": "application/json"}, method="POST"
+        request = self._address.request(
+            data=body, headers={"Content-Type": "application/json"}, method="POST"
         )
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310 - scheme checked
                 answer = response.read(MAX_ANSWER_BYTES + 1)
         except urllib.error.HTTPError as error:
             raise ChainUnreachable(self.name, f"answered {error.code} to {method}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            raise ChainUnreachable(self.name, f"did not answer {method}: {reason}") from error
-        if len(answer) > MAX_ANSWER_BYTES:
-            raise self._wrong(f"more than {MAX_ANSWER_BYTES} bytes")
+            raise ChainUnreachable(self.name, f"did not answer {method}: {shown(reason)}") from None
         try:
-            decoded = json.loads(answer)
-        except (ValueError, RecursionError) as error:
-            raise self._wrong("no JSON") from error
+            decoded = load_json(answer, most_bytes=MAX_ANSWER_BYTES)
+        except UntrustedError as error:
+            raise self._wrong(str(error)) from error
         if not isinstance(decoded, dict) or decoded.get("error") is not None or "result" not in decoded:
             refusal = decoded.get("error") if isinstance(decoded, dict) else None
             said = refusal.get("message") if isinstance(refusal, dict) else refusal
-            raise ChainUnreachable(self.name, f"refused {method}: {said}")
+            raise ChainUnreachable(self.name, f"refused {method}: {shown(said)}")
         return decoded["result"]
 
     def _events(self, value: Any) -> tuple[EventLog, ...]:
@@ -181,12 +181,10 @@ class RpcChain:
             raise self._wrong("no hex data") from error
 
     def _quantity(self, value: Any) -> int:
-        if not isinstance(value, str) or not value.startswith("0x"):
-            raise self._wrong("no hex number")
         try:
-            return int(value, 16)
-        except ValueError as error:
-            raise self._wrong("no hex number") from error
+            return quantity(value)
+        except UntrustedError as error:
+            raise self._wrong(str(error)) from error
 
     def _wrong(self, what: str) -> ChainUnreachable:
         return ChainUnreachable(self.name, f"answered {what}")

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from eth_hash.auto import keccak
 
+from sensorhub.chain.untrusted import quantity
 from sensorhub.verify import canonical, trie
 from sensorhub.verify.canonical import Members, to_base64
 from sensorhub.verify.chain_view import (
@@ -248,7 +249,7 @@ def _header(block: Mapping[str, Any]) -> bytes:
     for position, (name, number) in enumerate(HEADER_FIELDS):
         value = block.get(name)
         if value is not None:
-            told = trie.integer(int(value, 16)) if number else bytes.fromhex(value[2:])
+            told = trie.integer(quantity(value)) if number else bytes.fromhex(value[2:])
             candidates = [[*fields, told] for fields in candidates]
         elif position < FIRST_OPTIONAL:
             raise VerifyError("block", f"the server does not tell {name}")
@@ -273,11 +274,11 @@ def _receipt(receipt: Mapping[str, Any]) -> bytes:
     ]
     body = trie.encode(
         [
-            trie.integer(int(receipt["status"], 16)),
-            trie.integer(int(receipt["cumulativeGasUsed"], 16)),
+            trie.integer(quantity(receipt["status"])),
+            trie.integer(quantity(receipt["cumulativeGasUsed"])),
             bytes.fromhex(receipt["logsBloom"][2:]),
             logs,
         ]
     )
-    kind = int(receipt.get("type", "0x0"), 16)
+    kind = quantity(receipt.get("type", "0x0"))
     return bytes((kind,)) + body if kind else body
