@@ -22,7 +22,10 @@ NEIGHBOURS: Final = 8
 #: Steps and numbers a step of the window that the model sees, and further numbers beside it.
 WINDOW: Final = 32
 CHANNELS: Final = 8
-ASIDE: Final = 29
+ASIDE: Final = 42
+#: Hours of the long view, and numbers an hour.
+LONG: Final = 48
+LONG_CHANNELS: Final = 2
 #: Ticks of the network's clock, in seconds: trust is renewed at each.
 TICK: Final = 600.0
 #: Hours over which biases and scales are learnt.
@@ -93,7 +96,11 @@ _SERIES: Final[Mapping[str, tuple[str, tuple[int, ...], float]]] = {
     "scale": ("f4", (24,), 0.0),
     "own_middle": ("f4", (24,), np.nan),
     "own_scale": ("f4", (), 0.0),
+    "pair_mean": ("f4", (NEIGHBOURS,), 0.0),
+    "jump": ("f4", (), 0.0),
     "ring": ("f4", (2 * WINDOW, CHANNELS), 0.0),
+    "long": ("f4", (2 * LONG, LONG_CHANNELS), 0.0),
+    "long_place": ("i8", (), 0),
 }
 _NODE: Final[Mapping[str, tuple[str, tuple[int, ...], float]]] = {"replay": ("f4", (LAGS.size,), 1.0)}
 
@@ -131,7 +138,8 @@ class Evidence:
         expected: float64 (N,), what the neighbours let expect, in the channel's unit.
         hours: int64 (N,), hours of history the series has, at most 240.
         window: float32 (N, 32, 8), the last steps of the series, newest last.
-        aside: float32 (N, 24), the same for longer spans and other witnesses.
+        long: float32 (N, 48, 2), residual and distance from the usual over the last 48 hours, newest last.
+        aside: float32 (N, 42), the same for other spans and other witnesses.
     """
 
     known: NDArray[np.bool_]
@@ -141,6 +149,7 @@ class Evidence:
     expected: NDArray[np.float64]
     hours: NDArray[np.int64]
     window: NDArray[np.float32]
+    long: NDArray[np.float32]
     aside: NDArray[np.float32]
 
     def of(self, rows: NDArray[np.int64]) -> Evidence:
@@ -186,6 +195,7 @@ class Witnesses:
             np.full(n, np.nan),
             np.zeros(n, np.int64),
             np.zeros((n, WINDOW, CHANNELS), _F),
+            np.zeros((n, LONG, LONG_CHANNELS), _F),
             np.zeros((n, ASIDE), _F),
         )
         for start, stop, clock in self._waves(rows, pairs):
@@ -265,7 +275,9 @@ class Witnesses:
 
         hour = np.floor(t / 3600.0).astype(np.int64)
         of_day = hour % 24
-        consensus, support, spread, nearest, votes, best = self._consensus(s, t, f, group, cadence)
+        consensus, support, spread, nearest, votes, best, ranks = self._consensus(
+            s, t, f, group, cadence, step
+        )
         own_middle, own_scale = state["own_middle"][s, of_day], np.maximum(state["own_scale"][s], 0.3 * scale)
         alone = support <= 0
         own = np.where(np.isfinite(own_middle), own_middle, f)
@@ -302,6 +314,7 @@ class Witnesses:
         since = np.where(apart_now, np.where(np.isnan(since), t, since), np.nan)
         state["doubted"][s] = since
         learn = ~apart_now | (t - since > LONGEST_DOUBT)
+        new_hour = hour != state["hour"][s]
         self._remember(s, t, hour, v, f, apart, alone, learn)
 
         d_own = np.where(first, 0.0, f - f_before).astype(_F)
@@ -317,6 +330,10 @@ class Witnesses:
         recent = (recent + 0.25 * (np.minimum(size, 20 * usual_step) - recent)).astype(_F)
         state["usual_step"][s], state["recent_step"][s] = usual_step, recent
 
+        d_apart = np.where(alone, 0.0, (d_own - d_all) / usual_step).astype(_F)
+        jump = state["jump"][s] * np.exp(-np.minimum(step, 4 * cadence) / 129600.0).astype(_F)
+        jump = np.where(np.abs(d_apart) > np.abs(jump), np.clip(d_apart, -100, 100), jump).astype(_F)
+        state["jump"][s] = jump
         exact, near, path, usual_run = self._runs(s, t, v, p, gap, np.abs(d_all) / usual_step, learn)
         replay = self._replays(s, t, v, unit, group)
         sibling = self._siblings(s, t, cadence, group)
@@ -335,14 +352,14 @@ class Witnesses:
         ring, place = state["ring"], seen % WINDOW
         ring[s, place] = columns
         ring[s, place + WINDOW] = columns
-        strides = ring.strides
-        windows = np.lib.stride_tricks.as_strided(
-            ring,
-            (ring.shape[0], WINDOW + 1, WINDOW, CHANNELS),
-            (strides[0], strides[1], strides[1], strides[2]),
-            writeable=False,
-        )
-        found.window[at] = windows[s, place + 1]
+        found.window[at] = _windows(ring, WINDOW)[s, place + 1]
+        view = state["long"]
+        turn = (state["long_place"][s] + new_hour) % LONG
+        state["long_place"][s] = turn
+        recent_view = np.stack((np.arcsinh(means[0]), columns[:, 3]), axis=1)
+        view[s, turn] = recent_view
+        view[s, turn + LONG] = recent_view
+        found.long[at] = _windows(view, LONG)[s, turn + 1]
 
         aside = np.empty((s.size, ASIDE), _F)
         aside[:, 0] = columns[:, 0]
@@ -375,6 +392,11 @@ class Witnesses:
         aside[:, 26] = votes
         aside[:, 27] = np.arcsinh(best)
         aside[:, 28] = np.log1p(near / usual_run)
+        aside[:, 29] = np.arcsinh(jump * np.sign(z))
+        aside[:, 30] = np.arcsinh(d_apart)
+        aside[:, 31] = np.arcsinh(zc - state["mean_24h"][s])
+        aside[:, 32:41] = ranks
+        aside[:, 41] = alone
         found.aside[at] = aside
         found.known[at] = True
         found.residual[at] = z
@@ -390,12 +412,14 @@ class Witnesses:
         f: NDArray[np.float32],
         group: NDArray[np.int64],
         cadence: NDArray[np.float32],
+        step: NDArray[np.float64],
     ) -> tuple[NDArray[np.float32], ...]:
         """What the neighbours say.
 
         Returns:
             Weighted median of what they let expect, its support, their spread, the distance to the nearest of them,
-            the share of them from which the reading is far on one side (signed), and how far it is from the best of them.
+            the share of them from which the reading is far on one side (signed), how far it is from the best of them, and the ordered distances from each of them now (4 ranks)
+            and lately (5 ranks).
         """
         state = self._state
         near = self._near[s]
@@ -435,6 +459,22 @@ class Witnesses:
         votes = (weight * np.where(side > 1, _F(1), np.where(side < -1, _F(-1), _F(0)))).sum(axis=1)
         votes = votes / np.maximum(total, 1e-9)
         best = np.take_along_axis(side, np.argmax(weight, axis=1)[:, None], axis=1)[:, 0]
+        there = ok & (state["weight"][s] > 0)
+        gain = (1.0 - np.exp(-np.minimum(step, 4 * cadence) / 21600.0)).astype(_F)[:, None]
+        lately = state["pair_mean"][s]
+        lately = np.where(there, lately + gain * (2 * side - lately), lately)
+        state["pair_mean"][s] = lately
+        count = there.sum(axis=1)
+        ranks = np.zeros((s.size, 9), _F)
+        for first, values, shares in (
+            (0, 2 * side, (0.0, 0.25, 0.75, 1.0)),
+            (4, lately, (0.0, 0.25, 0.5, 0.75, 1.0)),
+        ):
+            ordered = np.sort(np.where(there, values, _F(np.inf)), axis=1)
+            for k, share in enumerate(shares, first):
+                place = np.rint(np.maximum(count - 1, 0) * share).astype(np.intp)
+                found = np.take_along_axis(ordered, place[:, None], axis=1)[:, 0]
+                ranks[:, k] = np.where(count > 0, found, 0.0)
         return (
             np.where(some, consensus, 0.0).astype(_F),
             support,
@@ -442,6 +482,7 @@ class Witnesses:
             np.where(some, closest, 0.0).astype(_F),
             np.where(some, votes, 0.0).astype(_F),
             np.where(some, 2 * best, 0.0).astype(_F),
+            np.arcsinh(ranks),
         )
 
     def _remember(
@@ -816,6 +857,13 @@ def _blank(
         places = (int(now[i]) - np.arange(1, int(behind[i]))) % length
         for ring in rings:
             ring[s[i], places] = np.nan
+
+
+def _windows(ring: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """All windows (series, begin, length, numbers) of double rings (series, 2 · length, numbers), as a view."""
+    a, b, c = ring.strides
+    shape = (ring.shape[0], length + 1, length, ring.shape[2])
+    return np.lib.stride_tricks.as_strided(ring, shape, (a, b, b, c), writeable=False)
 
 
 def _by_hour(hourly: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """The quality process: follows the log, judges messages, appends verdict entries to the same log.
 
-Its cursor is the log: a message is judged when a verdict entry of these rules names it. Whatever happens
+Its cursor is the log: a message is judged when a verdict entry of this judge names it. Whatever happens
 between judging and the commit of that entry, the next start finds out by looking there.
 """
 
@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 import cbor2
 import numpy as np
+from numpy.typing import NDArray
 
 from sensorhub.flags import TRUSTED, flag_names
-from sensorhub.log.entries import VERDICT, VerdictEntry, encode_entry, kind_of
+from sensorhub.log.entries import NODE, VERDICT, NodeEntry, VerdictEntry, decode_entry, encode_entry, kind_of
 from sensorhub.log.reader import LogReader
+from sensorhub.nodes import geohash
+from sensorhub.nodes.registry import Registry
+from sensorhub.quality import judge as judges
+from sensorhub.quality import rules as rules_module
 from sensorhub.quality import snapshot as snapshots
-from sensorhub.quality.columns import columns_of, read_messages
-from sensorhub.quality.rules import VERSION, Rules
+from sensorhub.quality.columns import Columns, SeriesNumbers, columns_of, read_messages
+from sensorhub.quality.judge import Judge
+from sensorhub.quality.model import Model
+from sensorhub.quality.rules import Judged, Rules
 from sensorhub.quality.snapshot import Snapshot
 
 _LOG: Final = logging.getLogger(__name__)
@@ -48,6 +55,9 @@ class Appender(Protocol):
         ...
 
 
+Verdict = tuple[int, tuple[tuple[int, int], ...]]
+
+
 class _Unsent(NamedTuple):
     entries: list[bytes]
     first: int  # the first message they judge
@@ -56,23 +66,139 @@ class _Unsent(NamedTuple):
     counters: dict[str, int]
 
 
-class RulesFollower:
+class Judging(Protocol):
+    """Who judges: feed it every message of the log and every place of a node, in order, once."""
+
+    @property
+    def version(self) -> str:
+        """What its verdict entries name as rules."""
+        ...
+
+    @property
+    def numbers(self) -> SeriesNumbers:
+        """The numbers of the series in the columns it takes."""
+        ...
+
+    def judge(self, batch: Columns, /) -> tuple[Judged, bytes]:
+        """Verdicts on a batch, and the SHA-256 of the model that took part (empty for none)."""
+        ...
+
+    def place(self, node: str, latitude: float, longitude: float, /) -> None:
+        """Tells where a node is, in degrees."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """Its own fields of the status file."""
+        ...
+
+    def dump(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """All that is remembered."""
+        ...
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]], rest: Mapping[str, Any], /) -> None:
+        """Takes the memory that `dump` gave."""
+        ...
+
+
+class RulesJudging:
+    """The rules by themselves."""
+
+    version: str = rules_module.VERSION
+
+    def __init__(self) -> None:
+        self._rules = Rules()
+
+    @property
+    def numbers(self) -> SeriesNumbers:
+        """See `Judging`."""
+        return self._rules.numbers
+
+    def judge(self, batch: Columns) -> tuple[Judged, bytes]:
+        """See `Judging`."""
+        return self._rules.judge(batch), NO_MODEL
+
+    def place(self, node: str, latitude: float, longitude: float) -> None:
+        """Rules look at one series alone: it does not matter where."""
+
+    def status(self) -> dict[str, Any]:
+        """See `Judging`."""
+        return {}
+
+    def dump(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """See `Judging`."""
+        return self._rules.dump()
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]], rest: Mapping[str, Any]) -> None:
+        """See `Judging`."""
+        self._rules = Rules.load(arrays, rest)
+
+
+class ModelJudging:
+    """Rules, neighbours and model together.
+
+    Args:
+        model: None when there is none that can be used; neighbours and rules judge without it.
+        trouble: why there is none, for the status.
+    """
+
+    version: str = judges.VERSION
+
+    def __init__(self, model: Model | None, trouble: str = "") -> None:
+        self._judge = Judge(model, on_failure=self._failed)
+        self._trouble = trouble
+
+    @property
+    def numbers(self) -> SeriesNumbers:
+        """See `Judging`."""
+        return self._judge.rules.numbers
+
+    def judge(self, batch: Columns) -> tuple[Judged, bytes]:
+        """See `Judging`."""
+        found = self._judge.judge(batch)
+        return found.judged, self._judge.model if found.logits is not None else NO_MODEL
+
+    def place(self, node: str, latitude: float, longitude: float) -> None:
+        """See `Judging`."""
+        self._judge.place(node, latitude, longitude)
+
+    def status(self) -> dict[str, Any]:
+        """model: SHA-256 of the model that takes part, or None; model_error: why it does not."""
+        return {"model": self._judge.model.hex() or None, "model_error": self._trouble or None}
+
+    def dump(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """See `Judging`."""
+        return self._judge.dump()
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]], rest: Mapping[str, Any]) -> None:
+        """See `Judging`."""
+        self._judge.restore(arrays, rest)
+
+    def _failed(self, why: str) -> None:
+        self._trouble = why
+
+
+class QualityFollower:
     """Judges every message once, in log order.
 
     Args:
         reader: the log.
         log: how verdict entries get into it.
-        snapshot: file for the memory of the rules between restarts; None keeps none, and a start reads the
+        judging: who judges; it must not have judged anything yet.
+        snapshot: file for what it remembers between restarts; None keeps none, and a start reads the
             whole log.
     """
 
     name: str = "quality"
 
-    def __init__(self, reader: LogReader, log: Appender, *, snapshot: Path | None = None) -> None:
+    def __init__(
+        self, reader: LogReader, log: Appender, judging: Judging, *, snapshot: Path | None = None
+    ) -> None:
         self._reader = reader
         self._log = log
         self._snapshot = snapshot
-        self._rules = Rules()
+        self._judging = judging
+        self._empty = judging.dump()
+        self._registry = Registry()
         self._counters: dict[str, int] = {}
         self._cursor = -1
         self._unsent: _Unsent | None = None
@@ -103,19 +229,26 @@ class RulesFollower:
         if not pending:
             return
         upto = pending[-1][0] + 1
-        messages = read_messages(pending)
-        if not messages:
+        counters = dict(self._counters)
+        looked = self._reader.size()
+        entries: list[bytes] = []
+        first, judged = -1, 0
+        try:
+            for verdicts, model in self._take(pending, counters):
+                first = verdicts[0][0] if first < 0 else first
+                judged += len(verdicts)
+                entries += _entries(verdicts, model, self._judging.version)
+        except Exception:
+            # half a batch was taken in: what is remembered is built anew before anything is judged again
+            self._cursor = -1
+            raise
+        if not entries:
             self._cursor = upto
             return
-        if len(messages) < FULL:
+        self._unsent = _Unsent(entries, first, upto, looked, counters)
+        if judged < FULL:
             # the messages that come meanwhile share the next entry and its commit
             time.sleep(max(0.0, self._appended + PAUSE - time.monotonic()))
-        looked = self._reader.size()
-        columns = columns_of(messages, self._rules.numbers)
-        judged = self._rules.judge(columns)
-        counters = self._counted(judged.score, judged.flags, ~np.isnan(columns.value))
-        verdicts = _per_message(columns.index, columns.count, judged.score, judged.flags)
-        self._unsent = _Unsent(_entries(verdicts), messages[0][0], upto, looked, counters)
         self._send(self._unsent)
         if (
             self._cursor - self._saved_cursor >= SNAPSHOT_ENTRIES
@@ -135,7 +268,8 @@ class RulesFollower:
             "judged": self._counters.get("judged", 0),
             "trusted": self._counters.get("trusted", 0),
             "flags": flags,
-            "series": len(self._rules.numbers.pairs),
+            "series": len(self._judging.numbers.pairs),
+            **self._judging.status(),
         }
 
     def save(self) -> None:
@@ -147,7 +281,8 @@ class RulesFollower:
             snapshots.save(
                 self._snapshot,
                 Snapshot(
-                    self._rules,
+                    self._judging.version,
+                    *self._judging.dump(),
                     self._cursor,
                     self._reader.leaf(0),
                     self._reader.leaf(self._cursor - 1),
@@ -161,6 +296,44 @@ class RulesFollower:
     def close(self) -> None:
         """Writes the snapshot, at the end of the process."""
         self.save()
+
+    # -- judging
+
+    def _take(
+        self, entries: Iterable[tuple[int, bytes]], counters: dict[str, int]
+    ) -> Iterable[tuple[list[Verdict], bytes]]:
+        """Judges the messages among entries and takes in where nodes are, in the order of the log."""
+        run: list[tuple[int, bytes]] = []
+        for index, entry in entries:
+            if kind_of(entry) != NODE:
+                run.append((index, entry))
+                continue
+            place = self._moved(index, entry)
+            if place is not None:
+                yield from self._judge(run, counters)
+                run = []
+                self._judging.place(*place)
+        yield from self._judge(run, counters)
+
+    def _judge(
+        self, entries: list[tuple[int, bytes]], counters: dict[str, int]
+    ) -> Iterable[tuple[list[Verdict], bytes]]:
+        messages = read_messages(entries)
+        if messages:
+            columns = columns_of(messages, self._judging.numbers)
+            judged, model = self._judging.judge(columns)
+            _count(counters, judged.score, judged.flags, ~np.isnan(columns.value))
+            yield _per_message(columns.index, columns.count, judged.score, judged.flags), model
+
+    def _moved(self, index: int, entry: bytes) -> tuple[str, float, float] | None:
+        """The place that a node entry gives to a node, if it does."""
+        decoded = decode_entry(entry)
+        if not isinstance(decoded, NodeEntry) or not self._registry.apply(index, decoded):
+            return None
+        key = self._registry.current(decoded.node)
+        if key is None or not geohash.is_valid(key.geohash):
+            return None
+        return decoded.node, *geohash.decode(key.geohash)
 
     # -- appending
 
@@ -179,44 +352,41 @@ class RulesFollower:
         return any(
             verdict[0] == message
             for _, entry in self._reader.entries(start)
-            for verdict in _own_verdicts(entry)
+            for verdict in _own_verdicts(entry, self._judging.version)
         )
-
-    def _counted(self, score: Any, flags: Any, numeric: Any) -> dict[str, int]:
-        counters = dict(self._counters)
-
-        def add(name: str, more: int) -> None:
-            if more:
-                counters[name] = counters.get(name, 0) + more
-
-        add("judged", int(np.count_nonzero(numeric)))
-        add("trusted", int(np.count_nonzero(numeric & (score >= TRUSTED))))
-        union = int(np.bitwise_or.reduce(flags[numeric], initial=0))
-        for bit in range(union.bit_length()):
-            add(f"flag {bit}", int(np.count_nonzero(flags[numeric] >> bit & 1)))
-        return counters
 
     # -- starting
 
     def _resume(self) -> None:
         size = self._reader.size()
         judged = self._last_judged(size)
-        found = snapshots.load(self._snapshot) if self._snapshot is not None else None
+        version = self._judging.version
+        found = snapshots.load(self._snapshot, version) if self._snapshot is not None else None
         start = 0
-        self._rules, self._counters = Rules(), {}
-        if found is not None and self._fits(found, size, judged):
-            self._rules, self._counters, start = found.rules, dict(found.counters), found.cursor
+        self._judging.restore(*self._empty)
+        self._counters = {}
+        if found is not None and self._fits(found, size, judged) and self._restored(found):
+            self._counters, start = dict(found.counters), found.cursor
+        self._registry = Registry.replay(self._reader, start)
         self._saved_cursor = start
         while start <= judged:
             stop = min(start + _REPLAY_BATCH, judged + 1)
-            columns = columns_of(read_messages(self._reader.entries(start, stop)), self._rules.numbers)
-            result = self._rules.judge(columns)
-            self._counters = self._counted(result.score, result.flags, ~np.isnan(columns.value))
+            for _ in self._take(self._reader.entries(start, stop), self._counters):
+                pass
             start = stop
         self._cursor = start
 
+    def _restored(self, found: Snapshot) -> bool:
+        try:
+            self._judging.restore(found.arrays, found.rest)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            _LOG.warning("%s is passed over, the log is read again: %s", self._snapshot, error)
+            self._judging.restore(*self._empty)
+            return False
+        return True
+
     def _last_judged(self, size: int) -> int:
-        """Index of the last message that a verdict entry of these rules names, or -1."""
+        """Index of the last message that a verdict entry of this judge names, or -1."""
         stop = size
         while stop > 0:
             start = max(0, stop - _LOOK_BACK)
@@ -224,7 +394,7 @@ class RulesFollower:
                 (
                     verdict[0]
                     for _, entry in self._reader.entries(start, stop)
-                    for verdict in _own_verdicts(entry)
+                    for verdict in _own_verdicts(entry, self._judging.version)
                 ),
                 default=-1,
             )
@@ -243,14 +413,32 @@ class RulesFollower:
         return not read_messages(ahead)
 
 
-def _own_verdicts(entry: bytes) -> list[Any]:
+class RulesFollower(QualityFollower):
+    """Judges by the rules alone; see `QualityFollower`."""
+
+    def __init__(self, reader: LogReader, log: Appender, *, snapshot: Path | None = None) -> None:
+        super().__init__(reader, log, RulesJudging(), snapshot=snapshot)
+
+
+def _own_verdicts(entry: bytes, version: str) -> list[Any]:
     if kind_of(entry) != VERDICT:
         return []
-    _, _, model, rules, verdicts = cbor2.loads(entry)
-    return list(verdicts) if model == NO_MODEL and rules == VERSION else []
+    _, _, _, rules, verdicts = cbor2.loads(entry)
+    return list(verdicts) if rules == version else []
 
 
-Verdict = tuple[int, tuple[tuple[int, int], ...]]
+def _count(
+    counters: dict[str, int], score: NDArray[Any], flags: NDArray[Any], numeric: NDArray[np.bool_]
+) -> None:
+    def add(name: str, more: int) -> None:
+        if more:
+            counters[name] = counters.get(name, 0) + more
+
+    add("judged", int(np.count_nonzero(numeric)))
+    add("trusted", int(np.count_nonzero(numeric & (score >= TRUSTED))))
+    union = int(np.bitwise_or.reduce(flags[numeric], initial=0))
+    for bit in range(union.bit_length()):
+        add(f"flag {bit}", int(np.count_nonzero(flags[numeric] >> bit & 1)))
 
 
 def _per_message(index: Any, count: Any, score: Any, flags: Any) -> list[Verdict]:
@@ -263,7 +451,9 @@ def _per_message(index: Any, count: Any, score: Any, flags: Any) -> list[Verdict
     return verdicts
 
 
-def _entries(verdicts: list[Verdict]) -> list[bytes]:
+def _entries(
+    verdicts: list[Verdict], model: bytes = NO_MODEL, version: str = rules_module.VERSION
+) -> list[bytes]:
     """Verdict entries that hold the verdicts, each within what an entry may hold."""
     ms = time.time_ns() // 1_000_000
     entries: list[bytes] = []
@@ -273,9 +463,9 @@ def _entries(verdicts: list[Verdict]) -> list[bytes]:
         # CBOR heads: array and index 1 + 9, list of pairs 3, pair 1 + score 2 + flags 3
         more = 13 + 6 * len(verdict[1])
         if part and size + more > MOST_BYTES:
-            entries.append(encode_entry(VerdictEntry(ms, NO_MODEL, VERSION, tuple(part))))
+            entries.append(encode_entry(VerdictEntry(ms, model, version, tuple(part))))
             part, size = [], 0
         part.append(verdict)
         size += more
-    entries.append(encode_entry(VerdictEntry(ms, NO_MODEL, VERSION, tuple(part))))
+    entries.append(encode_entry(VerdictEntry(ms, model, version, tuple(part))))
     return entries

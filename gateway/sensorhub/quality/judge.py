@@ -162,7 +162,7 @@ class Judge:
         if self._runner is None:
             return None
         try:
-            return self._runner.logits(evidence.window, evidence.aside)
+            return self._runner.logits(evidence.window, evidence.long, evidence.aside)
         except _ModelFailedError as error:
             _LOG.error("the model is given up, rules and neighbours judge alone: %s", error)
             self._runner = None
@@ -245,29 +245,29 @@ class _Runner:
     def __init__(self, model: Model) -> None:
         self.sha256 = model.sha256
         self._model = model
-        self._asked: queue.SimpleQueue[tuple[NDArray[np.float32], NDArray[np.float32]]] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[tuple[NDArray[np.float32], ...]] = queue.SimpleQueue()
         self._answered: queue.SimpleQueue[NDArray[np.float32] | Exception] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def logits(self, window: NDArray[np.float32], aside: NDArray[np.float32]) -> NDArray[np.float32]:
+    def logits(self, *inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="model", daemon=True)
             self._thread.start()
-        self._asked.put((window, aside))
+        self._asked.put(inputs)
         try:
             answer = self._answered.get(timeout=STALL)
         except queue.Empty:
             raise _ModelFailedError(f"it did not answer within {STALL:g} s") from None
         if isinstance(answer, Exception):
             raise _ModelFailedError(str(answer) or type(answer).__name__) from answer
-        if answer.shape != (len(window), len(CLASSES)) or not np.isfinite(answer).all():
+        if answer.shape != (len(inputs[0]), len(CLASSES)) or not np.isfinite(answer).all():
             raise _ModelFailedError("its answer is not a number for each class")
         return answer
 
     def _serve(self) -> None:
         while True:
-            window, aside = self._asked.get()
+            inputs = self._asked.get()
             try:
-                self._answered.put(self._model.logits(window, aside))
+                self._answered.put(self._model.logits(*inputs))
             except Exception as error:  # noqa: BLE001 - whatever a model throws ends its part, not the process
                 self._answered.put(error)

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorhub.errors import SensorhubError
-from sensorhub.quality.evidence import ASIDE, CHANNELS, WINDOW
+from sensorhub.quality.evidence import ASIDE, CHANNELS, LONG, LONG_CHANNELS, WINDOW
 
 #: What the model tells apart, in the order of its outputs.
 CLASSES: Final = ("clean", "spike", "stuck", "drift", "offset", "noise", "dropout", "replay")
 #: Packages with the same Interpreter; the second only where the first has no wheel (armv7).
 RUNTIMES: Final = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
+#: Shapes of a row of each input.
+INPUTS: Final = ((WINDOW, CHANNELS), (LONG, LONG_CHANNELS), (ASIDE,))
 #: Sizes of the batches that are run; what is over is filled up with zeros.
 SIZES: Final = (16, 128, 1024)
 
@@ -83,7 +85,7 @@ class Model:
     """A model that is ready to run.
 
     Args:
-        data: the bytes of a .tflite file with inputs `window` (n, 32, 8) and `aside` (n, 29) and logits (n, 8).
+        data: the bytes of a .tflite file with the three inputs of `Evidence` and logits (n, 8) as output.
         path: where they come from, for messages.
 
     Raises:
@@ -95,7 +97,7 @@ class Model:
         self._data = data
         self._path = path
         self._class = _interpreter()
-        self._ready: dict[int, tuple[Any, int, int, int]] = {}
+        self._ready: dict[int, tuple[Any, list[int], int]] = {}
         try:
             self._prepare(SIZES[0])
         except (ValueError, RuntimeError, SystemError, KeyError, IndexError) as error:
@@ -124,40 +126,40 @@ class Model:
             )
         return cls(data, name)
 
-    def logits(self, window: NDArray[np.float32], aside: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (n, 8) of `CLASSES` for windows (n, 32, 8) and numbers beside them (n, 29).
+    def logits(self, *inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits (n, 8) of `CLASSES` for windows (n, 32, 8), long views (n, 48, 2) and numbers aside (n, 42).
 
         A row's result does not depend on the rows it is run with.
         """
-        n = len(window)
+        n = len(inputs[0])
         result = np.empty((n, len(CLASSES)), np.float32)
         start = 0
         while start < n:
             left = n - start
             size = next((s for s in SIZES if s >= left), SIZES[-1])
             take = min(left, size)
-            interpreter, a, b, out = self._ready.get(size) or self._prepare(size)
-            if take == size:
-                interpreter.set_tensor(a, window[start : start + size])
-                interpreter.set_tensor(b, aside[start : start + size])
-            else:
-                filled = np.zeros((size, WINDOW, CHANNELS), np.float32), np.zeros((size, ASIDE), np.float32)
-                filled[0][:take], filled[1][:take] = window[start:], aside[start:]
-                interpreter.set_tensor(a, filled[0])
-                interpreter.set_tensor(b, filled[1])
+            interpreter, places, out = self._ready.get(size) or self._prepare(size)
+            for place, shape, values in zip(places, INPUTS, inputs, strict=True):
+                part = values[start : start + take]
+                if take < size:
+                    filled = np.zeros((size, *shape), np.float32)
+                    filled[:take] = part
+                    part = filled
+                interpreter.set_tensor(place, part)
             interpreter.invoke()
             result[start : start + take] = interpreter.get_tensor(out)[:take]
             start += take
         return result
 
-    def _prepare(self, size: int) -> tuple[Any, int, int, int]:
+    def _prepare(self, size: int) -> tuple[Any, list[int], int]:
         interpreter = self._class(model_content=self._data, num_threads=1)
-        inputs = {len(d["shape"]): d["index"] for d in interpreter.get_input_details()}
-        interpreter.resize_tensor_input(inputs[3], [size, WINDOW, CHANNELS])
-        interpreter.resize_tensor_input(inputs[2], [size, ASIDE])
+        found = {tuple(int(n) for n in d["shape"][1:]): d["index"] for d in interpreter.get_input_details()}
+        places = [found[shape] for shape in INPUTS]
+        for place, shape in zip(places, INPUTS, strict=True):
+            interpreter.resize_tensor_input(place, [size, *shape])
         interpreter.allocate_tensors()
         out = interpreter.get_output_details()[0]
         if tuple(out["shape"])[1:] != (len(CLASSES),):
             raise ValueError(f"its output has the shape {tuple(out['shape'])}, not (n, {len(CLASSES)})")
-        self._ready[size] = interpreter, inputs[3], inputs[2], out["index"]
+        self._ready[size] = interpreter, places, out["index"]
         return self._ready[size]

@@ -113,8 +113,25 @@ class Rules:
 
     def judge(self, batch: Columns) -> Judged:
         """Judges the records of a batch whose series come from `numbers`, and takes them in."""
+        flags, history = self._series(batch.series, batch.time, batch.value)
+        factor = self._times(batch)
+        each = np.repeat(factor, batch.count)
+        flags[each < 1.0] |= int(Flag.TIME)
+        score = CEILING * (0.5 + 0.5 * np.minimum(history / ENOUGH, 1.0)) * each
+        for flag, weight in WEIGHTS.items():
+            score *= np.where(flags & int(flag), weight, 1.0)
+        return Judged(np.floor(FULL_SCORE * score + 0.5).astype(np.uint8), flags)
+
+    def flags_of(
+        self, series: NDArray[np.int64], time: NDArray[np.float64], value: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """Flags of readings outside of messages, whose times are taken as right; takes them in."""
+        return self._series(series, time, value)[0]
+
+    def _series(
+        self, series: NDArray[np.int64], time: NDArray[np.float64], value: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         self._learn()
-        series, time, value = batch.series, batch.time, batch.value
         low, high = self._limits[series, 0], self._limits[series, 1]
         flags = np.where((value < low) | (value > high), int(Flag.RANGE), 0)
         history = np.zeros(series.size)
@@ -124,13 +141,7 @@ class Rules:
             found, seen = self._round(series[now], time[now], value[now], flags[now] != 0)
             flags[now] |= found
             history[now] = seen
-        factor = self._times(batch)
-        each = np.repeat(factor, batch.count)
-        flags[each < 1.0] |= int(Flag.TIME)
-        score = CEILING * (0.5 + 0.5 * np.minimum(history / ENOUGH, 1.0)) * each
-        for flag, weight in WEIGHTS.items():
-            score *= np.where(flags & int(flag), weight, 1.0)
-        return Judged(np.floor(FULL_SCORE * score + 0.5).astype(np.uint8), flags)
+        return flags, history
 
     def _round(
         self, s: NDArray[np.int64], t: NDArray[np.float64], v: NDArray[np.float64], wild: NDArray[np.bool_]

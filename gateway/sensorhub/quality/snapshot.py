@@ -1,7 +1,7 @@
-"""The memory of the rules on disk, so that a restart does not judge the whole log again.
+"""The memory of a judge on disk, so that a restart does not judge the whole log again.
 
 A snapshot is only a shortcut: it says to which log and to which place of it it belongs, and is passed over
-when that does not fit; the rules then replay the log from its first entry and come to the same.
+when that does not fit; the judge then replays the log from its first entry and comes to the same.
 """
 
 from __future__ import annotations
@@ -11,42 +11,48 @@ import json
 import logging
 import os
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sensorhub.channels import CHANNELS
-from sensorhub.quality.rules import VERSION, Rules
+from sensorhub.quality.profiles import PROFILES
 
 _LOG: Final = logging.getLogger(__name__)
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the rules remember after the entries before `cursor`.
+    """What a judge remembers after the entries before `cursor`.
 
     Attributes:
-        rules: the rules with their memory.
+        version: which judge, and which of its versions.
+        arrays: its memory: arrays by name.
+        rest: and JSON values.
         cursor: index of the first entry that is not taken in.
         log_id: leaf hash of the log's first entry.
         last_leaf: leaf hash of entry cursor - 1.
         counters: totals for the status file.
     """
 
-    rules: Rules
+    version: str
+    arrays: Mapping[str, NDArray[Any]]
+    rest: Mapping[str, Any]
     cursor: int
     log_id: bytes
     last_leaf: bytes
     counters: dict[str, int]
 
 
-def _basis() -> str:
-    """Fingerprint of what the rules take from elsewhere: another channel table needs another memory."""
-    table = repr([(c.name, c.low, c.high, c.step, c.persist, c.kind) for c in CHANNELS])
-    return hashlib.sha256(f"{_FORMAT} {VERSION} {table}".encode()).hexdigest()
+def _basis(version: str) -> str:
+    """Fingerprint of what a judge takes from elsewhere: other channel tables need another memory."""
+    table = repr(([(c.name, c.low, c.high, c.step, c.persist, c.kind) for c in CHANNELS], PROFILES))
+    return hashlib.sha256(f"{_FORMAT} {version} {table}".encode()).hexdigest()
 
 
 def save(path: Path, snapshot: Snapshot) -> None:
@@ -55,10 +61,9 @@ def save(path: Path, snapshot: Snapshot) -> None:
     Raises:
         OSError: it could not be written; an older one stays.
     """
-    arrays, rest = snapshot.rules.dump()
     rest = {
-        **rest,
-        "basis": _basis(),
+        **snapshot.rest,
+        "basis": _basis(snapshot.version),
         "cursor": snapshot.cursor,
         "log_id": snapshot.log_id.hex(),
         "last_leaf": snapshot.last_leaf.hex(),
@@ -67,7 +72,7 @@ def save(path: Path, snapshot: Snapshot) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
-            _write(file, arrays, rest)
+            _write(file, snapshot.arrays, rest)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -76,21 +81,23 @@ def save(path: Path, snapshot: Snapshot) -> None:
         raise
 
 
-def _write(file: IO[bytes], arrays: dict[str, Any], rest: dict[str, Any]) -> None:
+def _write(file: IO[bytes], arrays: Mapping[str, Any], rest: dict[str, Any]) -> None:
     text = np.frombuffer(json.dumps(rest).encode(), dtype=np.uint8)
     np.savez(file, allow_pickle=False, rest=text, **arrays)
 
 
-def load(path: Path) -> Snapshot | None:
-    """The snapshot at `path`, or None when there is none that this version can use."""
+def load(path: Path, version: str) -> Snapshot | None:
+    """The snapshot at `path`, or None when there is none that this version of a judge can use."""
     try:
         with np.load(path, allow_pickle=False) as saved:
             rest = json.loads(saved["rest"].tobytes())
-            if rest["basis"] != _basis():
+            if rest["basis"] != _basis(version):
                 return None
-            rules = Rules.load(saved, rest)
+            arrays = {name: saved[name] for name in saved.files if name != "rest"}
         return Snapshot(
-            rules,
+            version,
+            arrays,
+            rest,
             int(rest["cursor"]),
             bytes.fromhex(rest["log_id"]),
             bytes.fromhex(rest["last_leaf"]),
@@ -99,5 +106,5 @@ def load(path: Path) -> Snapshot | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
-        _LOG.warning("%s is damaged and passed over, the rules read the log again: %s", path, error)
+        _LOG.warning("%s is damaged and passed over, the log is read again: %s", path, error)
         return None

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sensorhub.quality.columns import SeriesNumbers
 from sensorhub.quality.evidence import Evidence, Rows, Witnesses
+from sensorhub.quality.judge import suspicion
+from sensorhub.quality.model import Model, ModelFile, shipped
+from sensorhub.quality.rules import Rules
 
+#: Columns of a table.
+TABLE: Final = ("node_id", "sensor", "timestamp", "value", "lat", "lon")
+#: Rows that are worked through at a time.
+PART: Final = 20_000
+#: Log odds of rows that nothing is known of.
+NOTHING_KNOWN: Final = -6.0
 #: Column names that other tables use for our channels.
 ALIASES: Final = {"pm25": "pm2_5", "pm2.5": "pm2_5", "rh": "humidity", "temp": "temperature"}
 
@@ -50,11 +61,7 @@ def gather(
 ) -> tuple[Evidence, NDArray[np.intp]]:
     """The evidence on every row of a table, in order of time, and each one's place in the table."""
     rows, pairs, order = rows_of(node, channel, time, value)
-    witnesses = Witnesses()
-    names, first = np.unique(np.asarray(node, dtype=str), return_index=True)
-    for name, i in zip(names.tolist(), first.tolist(), strict=True):
-        if np.isfinite(latitude[i]) and np.isfinite(longitude[i]):
-            witnesses.place(name, float(latitude[i]), float(longitude[i]))
+    witnesses = _placed(node, latitude, longitude)
     return witnesses.take(rows, pairs), order
 
 
@@ -66,3 +73,60 @@ def residual(table: Any, _context: Any) -> NDArray[np.float64]:
     score = np.zeros(order.size)
     score[order] = np.abs(evidence.residual)
     return score
+
+
+class Shipped:
+    """Benchmark scorer: the packaged model, neighbours and rules, as the follower judges (log odds of a fault)."""
+
+    def __init__(self, file: ModelFile | None = None) -> None:
+        self._model = Model.load(shipped() if file is None else file)
+
+    def score(self, table: Any, _context: Any) -> NDArray[np.float64]:
+        """One number for each row of the table; more is more likely faulty."""
+        return odds_of(*(table[c].to_numpy() for c in TABLE), model=self._model)
+
+
+def odds_of(
+    node: NDArray[Any],
+    channel: NDArray[Any],
+    time: NDArray[np.float64],
+    value: NDArray[np.float64],
+    latitude: NDArray[np.float64],
+    longitude: NDArray[np.float64],
+    *,
+    model: Model | None,
+) -> NDArray[np.float64]:
+    """Log odds that rows of a table are faulty; rows that nothing can be said of get the rules' odds alone."""
+    rows, pairs, order = rows_of(node, channel, time, value)
+    witnesses = _placed(node, latitude, longitude)
+    rules = Rules()
+    rules.numbers = SeriesNumbers(pairs)
+    odds = np.full(order.size, NOTHING_KNOWN)
+    for start, stop in _parts(rows.group):
+        part = Rows(*(getattr(rows, name)[start:stop] for name in ("series", "time", "value", "group")))
+        evidence = witnesses.take(part, pairs)
+        flags = rules.flags_of(part.series, part.time, part.value)
+        known = np.flatnonzero(evidence.known)
+        some = evidence.of(known)
+        logits = None if model is None else model.logits(some.window, some.long, some.aside)
+        odds[order[start:stop][known]] = suspicion(some.residual, logits, flags[known])
+    return odds
+
+
+def _parts(group: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Stretches of about `PART` rows that end where a group does."""
+    ends = np.flatnonzero(np.r_[group[1:] != group[:-1], True]) + 1
+    cuts = [0]
+    for end in ends.tolist():
+        if end - cuts[-1] >= PART or end == group.size:
+            cuts.append(end)
+    return list(itertools.pairwise(cuts))
+
+
+def _placed(node: NDArray[Any], latitude: NDArray[np.float64], longitude: NDArray[np.float64]) -> Witnesses:
+    witnesses = Witnesses()
+    names, first = np.unique(np.asarray(node, dtype=str), return_index=True)
+    for name, i in zip(names.tolist(), first.tolist(), strict=True):
+        if np.isfinite(latitude[i]) and np.isfinite(longitude[i]):
+            witnesses.place(name, float(latitude[i]), float(longitude[i]))
+    return witnesses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from sensorhub.quality.training.faults import CLASSES, Faulty, inject
 from sensorhub.quality.training.grids import Grid
 
 _PART = 30_000
+#: Degrees of longitude between networks that are looked at beside each other.
+_APART = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,8 @@ class Examples:
 
     Attributes:
         window: float16 (N, 32, 8).
-        aside: float16 (N, 24).
+        long: float16 (N, 48, 2).
+        aside: float16 (N, 42).
         label: int8 (N,), number in `CLASSES`.
         family: int8 (N,), as in `Faulty`.
         weight: float32 (N,), rows for which this one stands.
@@ -30,6 +34,7 @@ class Examples:
     """
 
     window: NDArray[np.float16]
+    long: NDArray[np.float16]
     aside: NDArray[np.float16]
     label: NDArray[np.int8]
     family: NDArray[np.int8]
@@ -83,6 +88,7 @@ def examples_of(faulty: Faulty, origin: int, rng: np.random.Generator, *, keep: 
         parts.append(
             Examples(
                 evidence.window[take].astype(np.float16),
+                evidence.long[take].astype(np.float16),
                 evidence.aside[take].astype(np.float16),
                 mine[take],
                 family[moment, node, channel][take],
@@ -107,12 +113,40 @@ def variations(grid: Grid, rng: np.random.Generator, rounds: int) -> Iterator[Gr
             yield grid.every(int(rng.choice([3, 6]))) if grid.cadence <= 900 else grid
 
 
+def beside(parts: list[Faulty]) -> Faulty:
+    """Several networks of the same moments as one, so far apart that none sees another: fewer, wider steps."""
+    if len(parts) == 1:
+        return parts[0]
+    channels = list(dict.fromkeys(c for part in parts for c in part.grid.values))
+    moments = len(parts[0].grid.time)
+
+    def wide(name: str, empty: object, kind: type) -> dict[str, NDArray[Any]]:
+        def one(part: Faulty, channel: str) -> NDArray[Any]:
+            source = part.grid.values if name == "values" else getattr(part, name)
+            found: NDArray[Any] | None = source.get(channel)
+            return np.full((moments, len(part.grid.nodes)), empty, kind) if found is None else found
+
+        return {c: np.concatenate([one(part, c) for part in parts], axis=1) for c in channels}
+
+    grid = Grid(
+        parts[0].grid.time,
+        parts[0].grid.cadence,
+        tuple(f"{i}-{node}" for i, part in enumerate(parts) for node in part.grid.nodes),
+        np.concatenate([part.grid.latitude for part in parts]),
+        np.concatenate([part.grid.longitude + _APART * i for i, part in enumerate(parts)]),
+        wide("values", np.nan, np.float64),
+    )
+    return Faulty(grid, wide("label", 0, np.int8), wide("family", 0, np.int8), wide("count", False, np.bool_))
+
+
 def build(grids: list[Grid], seed: int, *, rounds: int = 4, keep: float = 0.1, without: str = "") -> Examples:
     """Examples from several networks, each varied and broken `rounds` times."""
     rng = np.random.default_rng(seed)
     parts = []
     for number, grid in enumerate(grids):
+        alike: dict[float, list[Faulty]] = {}
         for turn, varied in enumerate(variations(grid, rng, rounds)):
             faulty = inject(varied, seed * 1000 + number * 100 + turn, without=without)
-            parts.append(examples_of(faulty, 16 * number, rng, keep=keep))
+            alike.setdefault(varied.cadence, []).append(faulty)
+        parts += [examples_of(beside(some), 16 * number, rng, keep=keep) for some in alike.values()]
     return Examples.joined(parts)

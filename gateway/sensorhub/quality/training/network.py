@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorhub.errors import SensorhubError
-from sensorhub.quality.evidence import ASIDE, CHANNELS, WINDOW
+from sensorhub.quality.evidence import ASIDE, CHANNELS, LONG, LONG_CHANNELS, WINDOW
+from sensorhub.quality.model import INPUTS
 from sensorhub.quality.training.examples import Examples
 from sensorhub.quality.training.faults import CLASSES
 
@@ -41,18 +42,22 @@ def tensorflow() -> Any:
 
 
 def build(width: int = 24) -> Any:
-    """An untrained Keras model: window (n, 32, 8) and aside (n, ASIDE) to logits (n, 8)."""
-    layers = tensorflow().keras.layers
+    """An untrained Keras model: the three inputs of `Evidence` to logits (n, 8)."""
+    keras = tensorflow().keras
+    layers = keras.layers
     window = layers.Input((WINDOW, CHANNELS), name="window")
+    long = layers.Input((LONG, LONG_CHANNELS), name="long")
     aside = layers.Input((ASIDE,), name="aside")
     x = layers.Conv1D(width, 5, activation="relu")(window)
     x = layers.Conv1D(width, 4, strides=2, activation="relu")(x)
     x = layers.Conv1D(32, 3, strides=2, activation="relu")(x)
+    y = layers.Conv1D(12, 6, strides=3, activation="relu")(long)
+    y = layers.Conv1D(12, 3, strides=2, activation="relu")(y)
     end = layers.Flatten()(layers.Cropping1D((WINDOW - _LAST, 0))(window))
-    x = layers.Concatenate()([layers.Flatten()(x), end, aside])
+    x = layers.Concatenate()([layers.Flatten()(x), layers.Flatten()(y), end, aside])
     x = layers.Dense(96, activation="relu")(x)
     x = layers.Dense(48, activation="relu")(x)
-    return tensorflow().keras.Model([window, aside], layers.Dense(len(CLASSES))(x))
+    return keras.Model([window, long, aside], layers.Dense(len(CLASSES))(x))
 
 
 def weights_of(examples: Examples) -> NDArray[np.float32]:
@@ -110,21 +115,15 @@ def fit(
                 order = rng.permutation(n)
             rows, order = np.sort(order[:batch]), order[batch:]
             yield (
-                (examples.window[rows], examples.aside[rows]),
+                (examples.window[rows], examples.long[rows], examples.aside[rows]),
                 examples.label[rows].astype(np.int32),
                 weight[rows],
             )
 
-    signature = (
-        (
-            tf.TensorSpec((None, WINDOW, CHANNELS), tf.float16),
-            tf.TensorSpec((None, ASIDE), tf.float16),
-        ),
-        tf.TensorSpec((None,), tf.int32),
-        tf.TensorSpec((None,), tf.float32),
-    )
+    halves = tuple(tf.TensorSpec((None, *shape), tf.float16) for shape in INPUTS)
+    signature = (halves, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None,), tf.float32))
     data = tf.data.Dataset.from_generator(batches, output_signature=signature).map(
-        lambda x, y, w: ((tf.cast(x[0], tf.float32), tf.cast(x[1], tf.float32)), y, w)
+        lambda x, y, w: (tuple(tf.cast(part, tf.float32) for part in x), y, w)
     )
     for epoch in range(epochs):
         history = model.fit(data.prefetch(2), epochs=1, steps_per_epoch=steps, verbose=0)
@@ -146,24 +145,13 @@ def convert(model: Any, examples: Examples, seed: int) -> bytes:
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(examples.label.size, min(3000, examples.label.size), replace=False))
 
+    names = ("window", "long", "aside")
+
     def representative() -> Any:
         for row in rows:
-            yield {
-                "window": examples.window[row : row + 1].astype(np.float32),
-                "aside": examples.aside[row : row + 1].astype(np.float32),
-            }
+            yield {name: getattr(examples, name)[row : row + 1].astype(np.float32) for name in names}
 
-    def run(window: Any, aside: Any) -> dict[str, Any]:
-        return {"logits": model([window, aside], training=False)}
-
-    run = tf.function(
-        run,
-        input_signature=[
-            tf.TensorSpec((None, WINDOW, CHANNELS), tf.float32, name="window"),
-            tf.TensorSpec((None, ASIDE), tf.float32, name="aside"),
-        ],
-    )
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([run.get_concrete_function()], model)
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

@@ -1,0 +1,86 @@
+"""The model card in words, from what training wrote down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+
+def card(facts: Mapping[str, Any]) -> str:
+    """The card as Markdown.
+
+    Args:
+        facts: what `train` returns.
+    """
+    held = facts["held_back"]
+    lines = [
+        f"# Model card: {facts['name']}",
+        "",
+        "Written by `sensorhub train`; the numbers are in `anomaly.json` as well.",
+        "",
+        "A 1-D convolutional network that says of a reading of a weather or air-quality node whether it is sound, or which",
+        "of seven faults it shows. It sees the last 32 steps and 48 hours of the series as distances from neighbours, from the",
+        "series' own past and from sibling channels, never raw values or places. int8, float inputs and outputs, one model for all",
+        "channels and cadences. Scores add a residual term that knows no fault classes, and the rules.",
+        "",
+        f"- SHA-256 `{facts['sha256']}`, {facts['bytes']:,} bytes, TensorFlow {facts['tensorflow']}",
+        (
+            f"- judge `{facts['judge']}`; seed {facts['plan']['seed']}, {facts['plan']['rounds']} rounds, {facts['plan']['epochs']} epochs,"
+            f" {facts['examples']:,} examples, {facts['seconds'] / 60:.0f} minutes"
+        ),
+        "",
+        "## Data",
+        "",
+        "Clean readings; faults are put in by formulae. None of the data is in the model or the package.",
+        "",
+        "| source | licence | nodes | channels | every | from - to |",
+        "|---|---|---|---|---|---|",
+    ]
+    for source in facts["sources"]:
+        span = " - ".join(time.strftime("%Y-%m-%d", time.gmtime(source[end])) for end in ("from", "to"))
+        lines.append(
+            f"| {source['citation']} | {source['licence'] or 'not stated'} | {source['nodes']} | {', '.join(source['channels'])}"
+            f" | {source['cadence_s'] / 60:g} min | {span} |"
+        )
+    lines += [
+        "",
+        f"## Held-back days ({held['readings']:,} readings, the last {100 * held['share']:.0f} % of each source)",
+        "",
+        "Average precision at 2 % prevalence, mean over sources and channels.",
+        "",
+        "| fault | shipped int8 | float | residual alone |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {value:.3f} | {held['float'][name]:.3f} | {held['residual'][name]:.3f} |"
+        for name, value in held["int8"].items()
+    ]
+    means = [sum(held[k].values()) / len(held[k]) for k in ("int8", "float", "residual")]
+    lines.append("| **mean** | " + " | ".join(f"**{m:.3f}**" for m in means) + " |")
+    lines += ["", "By family:", "", "| family | int8 |", "|---|---|"]
+    lines += [f"| {name} | {value:.3f} |" for name, value in held["families"].items()]
+    if facts["leave_one_out"]:
+        lines += [
+            "",
+            f"## A fault that training never saw ({facts['plan']['leave_out_epochs']} epochs each)",
+            "",
+            "| left out | network alone | network and residual | shipped |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| {name} | {row['network']:.3f} | {row['network and residual']:.3f} | {row['trained with it']:.3f} |"
+            for name, row in facts["leave_one_out"].items()
+        ]
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "- It compares; a node without neighbours, or in its first hours, is called isolated and scored 0.4 to 0.6.",
+        "- Its faults are formulae. Real faults look different; the residual term is kept for them.",
+        "- It was trained on two networks in mid-latitude towns. Mountains, coasts and deserts are outside of what it has seen.",
+        "- Most neighbours failing at once in the same direction are believed, and the sound one is not.",
+        "- Slow drifts are told late: what a neighbourhood differs by is learnt anew over ten days.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,259 @@
+"""From tables of clean readings to a model with its card; the same data and seed give the same model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time as clock
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorhub.quality.judge import RESIDUAL, VERSION, fault_odds
+from sensorhub.quality.model import Model
+from sensorhub.quality.training import network
+from sensorhub.quality.training.card import card
+from sensorhub.quality.training.examples import Examples, build, evidence_of
+from sensorhub.quality.training.faults import CLASSES, FAMILIES, inject
+from sensorhub.quality.training.grids import Grid, read
+from sensorhub.quality.training.measure import average_precision, threshold
+
+#: Share of the days, at the end, that the model never sees and that set its threshold and its numbers.
+HELD_BACK: Final = 0.12
+#: False alarms a sensor and day at the threshold.
+BUDGET: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A table to learn from.
+
+    Attributes:
+        path: CSV file with node_id, sensor, timestamp, value, lat, lon.
+        citation: who made the data, for the card.
+        licence: under which terms.
+    """
+
+    path: Path
+    citation: str = ""
+    licence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to train.
+
+    Attributes:
+        seed: decides everything that is drawn.
+        rounds: how often each network is varied and broken.
+        epochs: how often every example is seen.
+        keep: share of the sound readings that become examples.
+        leave_out_epochs: epochs of each model of the leave-one-fault-out table; 0 leaves the table out.
+    """
+
+    seed: int = 1
+    rounds: int = 8
+    epochs: int = 12
+    keep: float = 0.1
+    leave_out_epochs: int = 2
+
+
+@dataclass(slots=True)
+class HeldBack:
+    """Held-back days with faults, and what the evidence says of them."""
+
+    examples: Examples
+    channel: list[str]
+    time: NDArray[np.float64]
+    series: NDArray[np.int64]
+    days: float
+    scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+def split(grid: Grid) -> tuple[Grid, Grid]:
+    """The days to learn from, and those held back with ten days before them to warm up."""
+    cut = int(len(grid.time) * (1 - HELD_BACK))
+    warm = int(10 * 86_400 / grid.cadence)
+    return grid.between(0, cut), grid.between(max(0, cut - warm), len(grid.time))
+
+
+def held_back(grids: list[Grid], seed: int) -> HeldBack:
+    """Evidence on the held-back days of all networks, every reading once, with faults at the usual rate."""
+    parts, names, times, series, days = [], [], [], [], 0.0
+    for number, grid in enumerate(grids):
+        faulty = inject(grid, seed + number, days_between=6.0)
+        channels = list(grid.values)
+        label = np.stack([faulty.label[c] for c in channels], axis=2)
+        family = np.stack([faulty.family[c] for c in channels], axis=2)
+        count = np.stack([faulty.count[c] for c in channels], axis=2)
+        warm = int(10 * 86_400 / grid.cadence)
+        for evidence, channel, moment, node in evidence_of(faulty.grid):
+            rows = np.flatnonzero(count[moment, node, channel] & evidence.known & (moment >= warm))
+            at = moment[rows], node[rows], channel[rows]
+            mine = label[at]
+            parts.append(
+                Examples(
+                    evidence.window[rows].astype(np.float16),
+                    evidence.long[rows].astype(np.float16),
+                    evidence.aside[rows].astype(np.float16),
+                    mine,
+                    family[at],
+                    np.ones(rows.size, np.float32),
+                    (16 * number + channel[rows]).astype(np.int16),
+                    evidence.residual[rows],
+                )
+            )
+            names += [channels[c] for c in channel[rows]]
+            times.append(grid.time[moment[rows]])
+            series.append((number * 4096 + node[rows]) * 32 + channel[rows])
+            days += np.count_nonzero(mine == 0) * grid.cadence / 86_400
+    return HeldBack(Examples.joined(parts), names, np.concatenate(times), np.concatenate(series), days)
+
+
+def odds(logits: NDArray[np.float32], residual: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Log odds as the judge adds them up, without the rules."""
+    return fault_odds(logits) + RESIDUAL * np.log1p(np.abs(residual.astype(np.float64)))
+
+
+def table(examples: Examples, score: NDArray[np.float64], *, families: bool = False) -> dict[str, float]:
+    """Average precision of each class (or family), the mean over sources and channels."""
+    names = (*(f.name for f in FAMILIES), "replay") if families else CLASSES[1:]
+    result = {}
+    for position, name in enumerate(names):
+        if families:
+            mine = examples.family == (-1 if name == "replay" else position + 1)
+        else:
+            mine = examples.label == position + 1
+        found = []
+        for origin in np.unique(examples.origin):
+            here = examples.origin == origin
+            fault, clean = here & mine, here & (examples.label == 0)
+            if np.count_nonzero(fault) >= 3:
+                weight = examples.weight[clean].astype(np.float64)
+                found.append(average_precision(score[fault], score[clean], weight))
+        if found:
+            result[name] = float(np.mean(found))
+    return result
+
+
+def _float_logits(model: Any, examples: Examples) -> NDArray[np.float32]:
+    inputs = [getattr(examples, name).astype(np.float32) for name in ("window", "long", "aside")]
+    return np.asarray(model.predict(inputs, batch_size=4096, verbose=0), np.float32)
+
+
+def _logits(model: Model, examples: Examples) -> NDArray[np.float32]:
+    return np.concatenate(
+        [
+            model.logits(
+                *(getattr(examples, n)[a : a + 8192].astype(np.float32) for n in ("window", "long", "aside"))
+            )
+            for a in range(0, examples.label.size, 8192)
+        ]
+    )
+
+
+def _sound(
+    held: HeldBack, score: NDArray[np.float64]
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    sound = held.examples.label == 0
+    result = []
+    for number in np.unique(held.series[sound]):
+        rows = sound & (held.series == number)
+        result.append((held.time[rows], score[rows]))
+    return result
+
+
+def train(
+    sources: list[Source], output: Path, plan: Plan, *, tell: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Trains a model and writes anomaly.tflite, anomaly.json (the card, for programs) and anomaly.md into `output`.
+
+    Args:
+        sources: what to learn from.
+        output: folder, made when it is not there.
+        plan: how.
+        tell: is told what is going on, a line at a time.
+
+    Returns:
+        The card.
+
+    Raises:
+        SensorhubError: a table cannot be read, or TensorFlow is not installed.
+    """
+    started = clock.monotonic()
+    tf = network.tensorflow()
+    grids = [read(source.path) for source in sources]
+    parts = [split(grid) for grid in grids]
+    examples = build([learn for learn, _ in parts], plan.seed, rounds=plan.rounds, keep=plan.keep)
+    tell(f"{examples.label.size:,} examples after {clock.monotonic() - started:.0f} s")
+    model = network.fit(
+        examples,
+        seed=plan.seed,
+        epochs=plan.epochs,
+        progress=lambda n, loss: tell(f"epoch {n}: loss {loss:.4f}, {clock.monotonic() - started:.0f} s"),
+    )
+    held = held_back([back for _, back in parts], 10_000 + plan.seed)
+    score = odds(_float_logits(model, held.examples), held.examples.residual)
+    # the model's own zero becomes the threshold at which sound sensors give BUDGET alarms a day
+    network.shift(model, threshold(_sound(held, score), held.days, BUDGET))
+    data = network.convert(model, examples, plan.seed)
+    loaded = Model(data)
+    score = odds(_float_logits(model, held.examples), held.examples.residual)
+    int8 = odds(_logits(loaded, held.examples), held.examples.residual)
+    alone = np.log1p(np.abs(held.examples.residual.astype(np.float64)))
+    measured = {
+        "int8": table(held.examples, int8),
+        "float": table(held.examples, score),
+        "residual": table(held.examples, alone),
+        "families": table(held.examples, int8, families=True),
+    }
+    left_out = {}
+    for name in CLASSES[1:] if plan.leave_out_epochs else ():
+        without = _without(examples, name)
+        other = network.fit(without, seed=plan.seed, epochs=plan.leave_out_epochs)
+        logits = _float_logits(other, held.examples)
+        left_out[name] = {
+            "network": table(held.examples, fault_odds(logits))[name],
+            "network and residual": table(held.examples, odds(logits, held.examples.residual))[name],
+            "trained with it": measured["int8"][name],
+        }
+        tell(f"without {name}: {left_out[name]}, {clock.monotonic() - started:.0f} s")
+    result = {
+        "name": "anomaly",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "judge": VERSION,
+        "tensorflow": tf.__version__,
+        "plan": {name: getattr(plan, name) for name in Plan.__slots__},
+        "examples": int(examples.label.size),
+        "sources": [
+            {
+                "citation": source.citation or source.path.name,
+                "licence": source.licence,
+                "sha256": hashlib.sha256(source.path.read_bytes()).hexdigest(),
+                "nodes": len(grid.nodes),
+                "channels": sorted(grid.values),
+                "cadence_s": grid.cadence,
+                "from": float(grid.time[0]),
+                "to": float(grid.time[-1]),
+            }
+            for source, grid in zip(sources, grids, strict=True)
+        ],
+        "held_back": {"share": HELD_BACK, "readings": int(held.examples.label.size), **measured},
+        "leave_one_out": left_out,
+        "seconds": round(clock.monotonic() - started),
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "anomaly.tflite").write_bytes(data)
+    (output / "anomaly.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (output / "anomaly.md").write_text(card(result), encoding="utf-8")
+    return result
+
+
+def _without(examples: Examples, name: str) -> Examples:
+    rows = examples.label != CLASSES.index(name)
+    return replace(examples, **{field: getattr(examples, field)[rows] for field in Examples.__slots__})
