@@ -110,6 +110,7 @@ class App:
         self._services = Services(self.clock, config.interval, config.keys_site, config.signed_sensors)
         self._base_name = senml.base_name(config.site, config.node)
         self._samples = []  # (slot, records), not packed yet
+        self._unkept = None  # number of the message that is being signed and is not in the spool yet
         self._slot = 0
         self._told = {}  # own channels: last value reported
         self._tasks = []
@@ -330,7 +331,7 @@ class App:
 
     async def _keep(self, quality, uptime, payload):
         state = self.state
-        seq = state.take_seq()
+        seq = self._unkept = state.take_seq()
         message = await cose.data(self.key, state.boot, seq, state.prev, quality, uptime, payload)
         try:
             state.prev = self.spool.append(state.boot, seq, message)
@@ -338,6 +339,8 @@ class App:
             self.last_error = "spool: %s" % error
             state.count_dropped(1)
             return
+        finally:
+            self._unkept = None
         self.link.wake()
 
     async def _announce(self):
@@ -354,4 +357,5 @@ class App:
             __version__,
             channels,
             self.config.claim,
+            self.spool.oldest() or self._unkept or self.state.next,
         )

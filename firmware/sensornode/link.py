@@ -31,7 +31,7 @@ class Link:
 
     :param config: the node's `Config`.
     :param wifi: `board.Wifi`, or anything with `join` and `rssi`.
-    :param announcement: async function that returns the signed announce.
+    :param announcement: async function that returns the signed announce of this moment.
     :param about: what the status message says besides the state: {"fw": ..., "boot": ...}.
     :param tls: SSL context, or None for a connection in the clear.
     :param dated: function that tells whether the clock has a date, without which TLS cannot check a certificate.
@@ -164,8 +164,7 @@ class Link:
         await client.publish(self._topic + "status", self._status("online"), 1, True)
         leaves = ("receipt", "config", "update") if self._on_order else ("receipt",)
         await client.subscribe(*[self._topic + leaf for leaf in leaves])
-        announcement = await self._announcement()
-        await self._ask(announcement)
+        await self._ask()
         self.online = True
         self.stage = "online"
         self._spool.rewind()
@@ -194,21 +193,24 @@ class Link:
             elif waited < self._patience:
                 await self._pause(self._patience - waited)
             else:
-                await self._ask(announcement)
+                await self._ask()
                 stalls += 1
                 sent.clear()
-                # What the gateway does not receipt is sent again, oldest first: so it learns that there is nothing
-                # older to wait for. A window that stays unreceipted is passed over now and then, so that one
-                # message that is refused cannot hold up those behind it for ever.
+                # What the gateway does not receipt is sent again, oldest first. That it has nothing older to wait for
+                # it knows from the announce. A window that stays unreceipted is passed over now and then, so that one
+                # message that is refused for now cannot hold up those behind it for ever.
                 if stalls % STALLS:
                     self._spool.rewind()
 
-    async def _ask(self, announcement):
-        """Announce the node until the gateway answers with a receipt."""
+    async def _ask(self):
+        """Announce the node until the gateway answers with a receipt.
+
+        Each announce is a new one: what the node still holds, and with it what the gateway may stop waiting for, changes.
+        """
         self._answered = False
         wait = self._patience
         while not self._answered:
-            await self._client.publish(self._topic + "announce", announcement, 1)
+            await self._client.publish(self._topic + "announce", await self._announcement(), 1)
             begun = ticks_ms()
             while not self._answered:
                 left = wait - ticks_diff(ticks_ms(), begun) / 1000

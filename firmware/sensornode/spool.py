@@ -141,6 +141,14 @@ class Spool:
         self._cursor = (number, offset)
         return None
 
+    def oldest(self):
+        """Sequence number of the oldest message that is not freed and can be read, or None; reading goes on where it was."""
+        cursor = self._cursor
+        self.rewind()
+        record = self.next(self._record)
+        self._cursor = cursor
+        return record[2] if record else None
+
     def rewind(self):
         """Read again from the oldest message that is not freed."""
         self._cursor = (self._segments[0].number if self._segments else 0, 0)

@@ -49,6 +49,11 @@ class State:
         if clean and seq >= self._limit - BLOCK - 1 or seq >= self._limit:
             self._next = seq + 1
 
+    @property
+    def next(self):
+        """The next sequence number."""
+        return self._next
+
     def take_seq(self):
         """The next sequence number, reserved before it is returned."""
         if self._next >= self._limit:

@@ -135,6 +135,29 @@ def test_reading_goes_on_where_it_was_when_older_files_go():
     assert read_all(spool) == [4, 5]
 
 
+def test_the_oldest_message_is_told_and_reading_goes_on_where_it_was():
+    flash = Flash()
+    spool = Spool("s", 4 * 8192, 4, disk=flash)
+    assert spool.oldest() is None
+    fill(spool, 3, 6, 4000)  # two a file
+    fill(spool, 65, 66, 4000)
+    buffer = bytearray(MAX_MESSAGE)
+    assert [spool.next(buffer)[2] for _ in range(2)] == [3, 4]
+    assert spool.oldest() == 3
+    spool.free(3)
+    assert spool.oldest() == 4
+    assert spool.next(buffer)[2] == 5
+    spool.free(6)
+    assert spool.oldest() == 65
+    assert read_all(spool) == [65, 66]
+    again = Spool("s", 4 * 8192, 4, disk=flash)
+    assert again.oldest() <= 65  # never more than what is gone
+    spool.free(66)
+    assert spool.oldest() is None
+    flash.files.clear()
+    assert spool.oldest() is None
+
+
 def test_a_full_ring_gives_up_the_oldest_and_counts_what_no_receipt_covers():
     flash = Flash()
     told = []

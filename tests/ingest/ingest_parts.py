@@ -78,7 +78,7 @@ class Node:
         self.sent[self.seq] = raw
         return raw
 
-    def announcement(self, claim: bytes | None = None) -> bytes:
+    def announcement(self, claim: bytes | None = None, *, oldest: int = 1) -> bytes:
         return wire.encode_announce(
             self.key,
             site=self.site,
@@ -91,6 +91,7 @@ class Node:
             firmware="1.0",
             channels=CHANNELS,
             claim=claim,
+            oldest=oldest,
         )
 
     def connect(self, broker: EmbeddedBroker, *, user: str | None = None, clean: bool = True) -> None:
@@ -119,8 +120,8 @@ class Node:
         assert self.client is not None
         return self.client.publish(topic or wire.topic(self.site, self.name, leaf), payload, qos=1)
 
-    def announce(self, claim: bytes | None = None) -> None:
-        self.publish("announce", self.announcement(claim)).wait_for_publish(10)
+    def announce(self, claim: bytes | None = None, *, oldest: int = 1) -> None:
+        self.publish("announce", self.announcement(claim, oldest=oldest)).wait_for_publish(10)
 
     def send(self, raw: bytes | None = None) -> bytes:
         raw = self.message() if raw is None else raw

@@ -319,10 +319,10 @@ def announce_vectors() -> dict[str, Any]:
         "motion": "/",
     }  # fmt: skip
     cases: list[dict[str, Any]] = [
-        {"name": "station with a claim", "key": "node one", "site": "beijing", "node": "aotizhongxin", "boot": 1, "tq": 2, "uptime": 12, "kind": "station", "hardware": "esp32-devkit-v1", "firmware": "1.0.0", "channels": ["pm2_5", "pm10", "temperature"], "claim": seeded("claim")[:16]},
-        {"name": "no claim, uptime only", "key": "node two", "site": "home", "node": "balcony-2", "boot": 40, "tq": 0, "uptime": 3, "kind": "air", "hardware": "esp32", "firmware": "0.1.0", "channels": ["temperature", "humidity", "pressure"], "claim": None},
-        {"name": "camera with a data channel", "key": "camera", "site": "beijing", "node": "camera-1", "boot": 300, "tq": 1, "uptime": 70000, "kind": "camera", "hardware": "esp32-cam", "firmware": "2.11.3-rc1", "channels": ["motion", "frame_sha256"], "claim": None},
-        {"name": "measures nothing yet", "key": "bare", "site": "a", "node": "b", "boot": 0, "tq": 0, "uptime": 0, "kind": "test", "hardware": "x", "firmware": "0", "channels": [], "claim": b"\x00"},
+        {"name": "station with a claim", "key": "node one", "site": "beijing", "node": "aotizhongxin", "boot": 1, "tq": 2, "uptime": 12, "kind": "station", "hardware": "esp32-devkit-v1", "firmware": "1.0.0", "channels": ["pm2_5", "pm10", "temperature"], "claim": seeded("claim")[:16], "oldest": 1},
+        {"name": "no claim, uptime only", "key": "node two", "site": "home", "node": "balcony-2", "boot": 40, "tq": 0, "uptime": 3, "kind": "air", "hardware": "esp32", "firmware": "0.1.0", "channels": ["temperature", "humidity", "pressure"], "claim": None, "oldest": 2561},
+        {"name": "camera with a data channel", "key": "camera", "site": "beijing", "node": "camera-1", "boot": 300, "tq": 1, "uptime": 70000, "kind": "camera", "hardware": "esp32-cam", "firmware": "2.11.3-rc1", "channels": ["motion", "frame_sha256"], "claim": None, "oldest": 2**53 - 1},
+        {"name": "measures nothing yet", "key": "bare", "site": "a", "node": "b", "boot": 0, "tq": 0, "uptime": 0, "kind": "test", "hardware": "x", "firmware": "0", "channels": [], "claim": b"\x00", "oldest": 24},
     ]  # fmt: skip
     vectors = []
     for case in cases:
@@ -343,11 +343,12 @@ def announce_vectors() -> dict[str, Any]:
                 **{name: case[name] for name in ("tq", "uptime", "kind", "hardware", "firmware")},
                 "channels": [list(pair) for pair in fields["channels"]],
                 "claim": None if case["claim"] is None else case["claim"].hex(),
+                "oldest": case["oldest"],
                 **signed_outputs(key, raw),
             }
         )
     return {
-        "about": "Announces: payload map 0 base name, 1 public key, 2 kind, 3 hardware, 4 firmware, 5 channels, 6 claim; seq 0, prev zero.",
+        "about": "Announces: payload map 0 base name, 1 public key, 2 kind, 3 hardware, 4 firmware, 5 channels, 6 claim, 7 oldest message held; seq 0, prev zero.",
         "vectors": vectors,
     }
 

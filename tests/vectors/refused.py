@@ -461,7 +461,7 @@ def future() -> Iterator[Vector]:
 def announces() -> Iterator[Vector]:
     fields: dict[str, Any] = {
         "site": SITE, "node": NODE, "boot": 3, "tq": 2, "uptime": 9, "kind": "station", "hardware": "esp32", "firmware": "1.0.0",
-        "channels": [("temperature", "Cel")], "claim": None,
+        "channels": [("temperature", "Cel")], "claim": None, "oldest": 1,
     }  # fmt: skip
     content: dict[int, Any] = {
         0: BASE_NAME,
@@ -471,6 +471,7 @@ def announces() -> Iterator[Vector]:
         4: "1.0.0",
         5: [["temperature", "Cel"]],
         6: None,
+        7: 1,
     }
     protected = cbor.encode(header(km65537=[3, 0]))
     good = encode_announce(NODE_KEY, **fields)
@@ -521,7 +522,8 @@ def announces() -> Iterator[Vector]:
     yield case("a compressed public key", Reason.NOT_SENML, k1=NODE_KEY.public_key.format())
     yield case("no name", Reason.NOT_SENML, drop=0)
     yield case("no claim key", Reason.NOT_SENML, drop=6)
-    yield case("an unknown key", Reason.NOT_SENML, k7=1)
+    yield case("no oldest number", Reason.NOT_SENML, drop=7)
+    yield case("an unknown key", Reason.NOT_SENML, k8=1)
     yield case("name bytes", Reason.NOT_SENML, k0=BASE_NAME.encode())
     yield case("kind empty", Reason.NOT_SENML, k2="")
     yield case("kind of 65 characters", Reason.NOT_SENML, k2="k" * 65)
@@ -534,6 +536,12 @@ def announces() -> Iterator[Vector]:
     yield case("claim text", Reason.NOT_SENML, k6="secret")
     yield case("claim empty", Reason.NOT_SENML, k6=b"")
     yield case("claim of 65 bytes", Reason.NOT_SENML, k6=bytes(65))
+    yield case("oldest number 0", Reason.NOT_SENML, k7=0)
+    yield case("oldest number negative", Reason.NOT_SENML, k7=-1)
+    yield case("oldest number null", Reason.NOT_SENML, k7=None)
+    yield case("oldest number true", Reason.NOT_SENML, k7=True)
+    yield case("oldest number a float", Reason.NOT_SENML, k7=1.0)
+    yield case("oldest number beyond 2**53 - 1", Reason.NOT_SENML, k7=2**53)
     yield case("unknown channel", Reason.UNKNOWN_CHANNEL, k5=[["magic", "Cel"]])
     yield case("unknown unit", Reason.UNKNOWN_CHANNEL, k5=[["temperature", "K"]])
 

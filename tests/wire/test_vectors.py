@@ -124,7 +124,7 @@ def test_announces(vectors: Any) -> None:
             PrivateKey(bytes.fromhex(vector["private_key"])),
             channels=channels,
             claim=claim,
-            **{name: vector[name] for name in ("site", "node", "boot", "tq", "uptime")},
+            **{name: vector[name] for name in ("site", "node", "boot", "tq", "uptime", "oldest")},
             **said,
         )
         assert raw.hex() == vector["message"]
@@ -132,6 +132,7 @@ def test_announces(vectors: Any) -> None:
         assert announce.public_key.hex() == vector["public_key"]
         assert {"kind": announce.kind, "hardware": announce.hardware, "firmware": announce.firmware} == said
         assert (list(announce.channels), announce.claim) == (channels, claim)
+        assert announce.oldest == vector["oldest"]
         assert (announce.signed.boot, announce.signed.tq, announce.signed.uptime) == (
             vector["boot"],
             vector["tq"],

@@ -15,10 +15,11 @@ from sensorhub.wire.keys import PUBLIC_KEY_BYTES, kid, public_key_of
 from sensorhub.wire.reasons import Reason, WireError
 from sensorhub.wire.topics import base_name
 
-NAME, PUBLIC_KEY, KIND, HARDWARE, FIRMWARE, CHANNELS, CLAIM = 0, 1, 2, 3, 4, 5, 6
+NAME, PUBLIC_KEY, KIND, HARDWARE, FIRMWARE, CHANNELS, CLAIM, OLDEST = range(8)
 
 MAX_TEXT: Final = 64
 MAX_CLAIM_BYTES: Final = 64
+MAX_NUMBER: Final = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Announce:
         firmware: version.
         channels: (channel, unit) of everything it measures.
         claim: one-time secret that entitles to enrolment, or None.
+        oldest: number of the oldest data message that the node still holds, or of its next one when it holds
+            none. Whatever is before it and did not arrive yet, the node can never send again.
     """
 
     signed: Signed
@@ -42,6 +45,7 @@ class Announce:
     firmware: str
     channels: tuple[tuple[str, str], ...]
     claim: bytes | None
+    oldest: int
 
 
 def _refuse(detail: str) -> NoReturn:
@@ -76,13 +80,16 @@ def decode_announce(raw: bytes, *, site: str, node: str) -> Announce:
     name = content.get(NAME)
     if isinstance(name, str) and name != base_name(site, node):
         raise WireError(Reason.NAME_MISMATCH, f"the announce names {name[:96]!r}, the topic {site}/{node}")
-    if tuple(content) != (NAME, PUBLIC_KEY, KIND, HARDWARE, FIRMWARE, CHANNELS, CLAIM):
-        _refuse("the map must have the keys 0 to 6")
+    if tuple(content) != (NAME, PUBLIC_KEY, KIND, HARDWARE, FIRMWARE, CHANNELS, CLAIM, OLDEST):
+        _refuse("the map must have the keys 0 to 7")
     if type(name) is not str:
         _refuse("the name is not text")
     claim = content[CLAIM]
     if claim is not None and (type(claim) is not bytes or not 1 <= len(claim) <= MAX_CLAIM_BYTES):
         _refuse(f"the claim must be null or 1 to {MAX_CLAIM_BYTES} bytes")
+    oldest = content[OLDEST]
+    if type(oldest) is not int or not 1 <= oldest <= MAX_NUMBER:
+        _refuse("the oldest number held must be an integer from 1 to 2**53 - 1")
     return Announce(
         signed,
         public_key,
@@ -91,6 +98,7 @@ def decode_announce(raw: bytes, *, site: str, node: str) -> Announce:
         _text(content[FIRMWARE], "firmware"),
         _channels(content[CHANNELS]),
         claim,
+        oldest,
     )
 
 
@@ -132,8 +140,9 @@ def encode_announce(
     firmware: str,
     channels: Sequence[tuple[str, str]],
     claim: bytes | None,
+    oldest: int,
 ) -> bytes:
-    """Make the signed announce of the node that holds `key`.
+    """Make the signed announce of the node that holds `key`; see `Announce` for the arguments.
 
     Raises:
         ValueError: a header field or name that is not permitted.
@@ -147,6 +156,7 @@ def encode_announce(
         FIRMWARE: firmware,
         CHANNELS: [list(pair) for pair in channels],
         CLAIM: claim,
+        OLDEST: oldest,
     }
     raw = sign(key, cbor.encode(content), boot=boot, seq=0, prev=NO_PREVIOUS, tq=tq, uptime=uptime)
     decode_announce(raw, site=site, node=node)

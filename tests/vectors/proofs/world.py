@@ -72,6 +72,7 @@ class Device:
             firmware="1.0.0",
             channels=[(name, BY_NAME[name].unit) for name in CHANNELS],
             claim=None,
+            oldest=1,
         )
 
     def message(self, records, *, time=None, uptime=60, tq=2) -> bytes:
