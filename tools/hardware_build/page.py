@@ -8,7 +8,7 @@ from .checks import pullup
 from .enclosure import BY_NAME
 from .firmware import driver_channels, row
 from .picture import VIEWS
-from .power import average_ma, budget, count, rail_loads, share_of
+from .power import average_ma, budget, count, rail_loads, share_of, winter_tilt
 from .schema import Board, Current, Node
 from .tables import AMOUNTS, connections, line, totals
 
@@ -227,10 +227,11 @@ def _power(node: Node) -> list[str]:
     ]
     others = [(latitude, budget(node, latitude)) for latitude in LATITUDES]
     lines += table(
-        ["latitude", "worst month", "kWh/m2 a day", "panel W", "panels"],
+        ["latitude", "tilt", "worst month", "kWh/m2 a day", "panel W", "panels"],
         [
             [
                 f"{latitude}",
+                f"{winter_tilt(latitude):g}",
                 other.month,
                 f"{other.sun_wh / 1000:.2f}",
                 f"{other.panel_w:.1f}",
@@ -242,7 +243,7 @@ def _power(node: Node) -> list[str]:
     return [
         *lines,
         (
-            f"The same clearness and tilt everywhere; how it is reckoned: [../README.md](../README.md#sun-and-battery). Performance ratio"
+            f"The same clearness everywhere; how it is reckoned: [../README.md](../README.md#sun-and-battery). Performance ratio"
             f" {panel.performance_ratio:g}, charging {battery.charge_efficiency:.0%}."
         ),
         "",
@@ -270,8 +271,29 @@ def _mounting(node: Node, shown: Sequence[str]) -> list[str]:
             ],
         )
         lines += [f"![{VIEWS[name].says}](../enclosure/png/{name}.png)\n" for name in shown[1:]]
-    lines += [
-        "Siting, calibration, upkeep and what the serial console says at the first start: [../README.md](../README.md).",
-        "",
-    ]
     return lines
+
+
+def _bring_up(node: Node) -> list[str]:
+    lines = ["## First start", ""]
+    for bus in node.buses:
+        addresses = sorted(
+            sensor.address
+            for part in node.parts
+            for sensor in part.sensors
+            if sensor.bus == bus.name and sensor.address is not None
+        )
+        if bus.kind == "i2c":
+            lines += [
+                "On the MicroPython prompt, before the application is on the board, all parts of the bus answer:",
+                "",
+                "    >>> from machine import I2C, Pin",
+                f"    >>> [hex(a) for a in I2C({bus.number}, scl=Pin({node.pin(bus.scl).gpio}), sda=Pin({node.pin(bus.sda).gpio})).scan()]",
+                f"    {[hex(address) for address in addresses]}",
+                "",
+            ]
+    return [
+        *lines,
+        f"Then `tools/flash {node.node.kind} --site SITE --name {node.node.name}-01`. What the serial console shows, siting, calibration and"
+        " upkeep: [../README.md](../README.md).",
+    ]

@@ -166,8 +166,13 @@ def count(node: Node, ref: str) -> float:
     return node.part(ref).quantity if ref else 1
 
 
+def winter_tilt(latitude: float) -> float:
+    """Tilt in degrees for the worst month: 15 more than the latitude (Duffie and Beckman, section 1.8), 10 at least."""
+    return min(90.0, max(10.0, abs(latitude) + 15))
+
+
 def budget(node: Node, latitude: float | None = None) -> Budget:
-    """The power budget, at the node's site or at another latitude."""
+    """The power budget, at the node's site, or at another latitude with the tilt that suits it."""
     rails = rail_loads(node)
     supply = node.rail(node.power.rail)
     average = rails[supply.name].average_ma + (supply.quiescent_ma if supply.kind == "input" else 0)
@@ -175,7 +180,8 @@ def budget(node: Node, latitude: float | None = None) -> Budget:
     site, battery, panel = node.power.site, node.power.battery, node.power.panel
     if supply.volts != battery.volts:
         daily /= BOOST
-    month, sun = worst_month(site, panel.tilt_deg, latitude)
+    tilt = panel.tilt_deg if latitude is None else winter_tilt(latitude)
+    month, sun = worst_month(site, tilt, latitude)
     pack_wh = battery.volts * battery.amp_hours
     battery_wh = daily * site.autonomy_days / battery.usable
     # peak sun hours: Wh/m2 a day over the 1000 W/m2 at which a panel is rated
