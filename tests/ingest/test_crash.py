@@ -106,6 +106,67 @@ def test_a_snapshot_makes_no_difference(gateway: Gateway, enrolled: Node) -> Non
     assert seen == [(9, 2, 1, 3)] * 3
 
 
+def test_receipts_go_on_after_a_sigkill_whatever_the_node_has_lost(gateway: Gateway, node: Node) -> None:
+    process = Process(gateway)
+    process.wait_connected()
+    node.announce(gateway.claims.add(node.name))
+    eventually(lambda: node.receipts)
+    for _ in range(4):
+        node.send()
+    eventually(lambda: node.receipts[-1] == (1, 4))
+    # refused for good, and a power cut that leaves the rest of the reserved numbers out
+    stranger = Node("dike")
+    stranger.seq, stranger.prev = node.seq, node.prev
+    node.send(stranger.message())
+    eventually(lambda: node.receipts[-1] == (1, 5))
+    node.boot = 2
+    node.send(node.message(seq=65))
+    node.send()
+    node.announce(oldest=65)
+    eventually(lambda: node.receipts[-1] == (2, 66))
+    for again in range(2):
+        process.kill()
+        (gateway.data_dir / "ingest.state").unlink(missing_ok=True)
+        if again:
+            (gateway.data_dir / "ingest.index").unlink()
+        process = Process(gateway)
+        process.wait_connected()
+        done = node.seq
+        node.receipts.clear()
+        node.send()
+        node.send()
+        # without the node's word the gateway knows of the log only
+        eventually(lambda: node.receipts and node.receipts[-1] == (1, 4))
+        node.announce(oldest=done + 1)
+        eventually(lambda: node.receipts[-1] == (2, node.seq))
+    process.end()
+    assert len(gateway.messages()) == 10
+    assert [seq for seq in node.sent if node.sent[seq] not in gateway.messages()] == []
+
+
+def test_an_index_that_does_not_fit_its_snapshot_is_made_anew(gateway: Gateway, enrolled: Node) -> None:
+    for _ in range(400):
+        enrolled.send()
+    eventually(lambda: enrolled.receipts and enrolled.receipts[-1] == (1, 400))
+    gateway.stop()
+    index = gateway.data_dir / "ingest.index"
+    whole = index.read_bytes()
+    for spoilt in (whole[:-8], b"", whole[:8] + bytes(32) + whole[40:], whole + bytes(800)):
+        index.write_bytes(spoilt)
+        gateway.start()
+        enrolled.send(enrolled.sent[3])
+        eventually(lambda: gateway.fields()["duplicates"] == 1)
+        gateway.stop()
+        assert index.read_bytes() == whole
+    index.unlink()
+    index.mkdir()
+    gateway.start()
+    enrolled.send(enrolled.sent[3])
+    eventually(lambda: gateway.fields()["duplicates"] == 1)
+    assert any("ingest.index" in warning for warning in gateway.fields()["warnings"])
+    assert len(gateway.messages()) == 400
+
+
 def test_a_clone_entry_that_a_crash_cut_off_is_made_up_for(gateway: Gateway, enrolled: Node) -> None:
     enrolled.send(enrolled.message(20.0))
     enrolled.send(enrolled.message(30.0, seq=1))

@@ -71,13 +71,13 @@ def test_duplicates_and_clones_are_told_apart_exactly(
                 restored = Guard(log.search)
                 restored.load(cbor2.loads(cbor2.dumps(log.guard.dump())))
                 log.guard = restored
-        state = log.guard.key(KID)
-        if state is not None:
-            _, seq = state.contiguous
-            if bounds[1] == 256:
-                assert all(number in seen for number in range(1, seq + 1))
-                assert seq + 1 not in seen
-                assert state.missing == state.top - len(seen)
+            state = log.guard.key(KID)
+            if state is not None:
+                _, done = state.contiguous
+                assert all(number in seen for number in range(1, done + 1))
+                if bounds[1] == 256:
+                    assert done + 1 not in seen
+                    assert state.missing == state.top - len(seen)
     finally:
         guards.WINDOW, guards.MAX_SPANS, guards.MAX_BLOCKS, guards.BLOCK = before  # type: ignore[misc]
 
@@ -109,21 +109,95 @@ def test_the_log_is_searched_for_old_numbers_only() -> None:
     assert log.searches == 1
 
 
-def test_receipts_stop_at_a_gap_and_go_on_when_it_is_filled_or_given_up() -> None:
+def test_receipts_stop_at_a_gap_and_go_on_when_it_is_filled_or_the_node_gave_it_up() -> None:
     state = KeyState()
     for boot, seq in ((1, 1), (1, 2), (2, 5), (2, 6), (3, 9)):
         state.record(0, boot, seq, bytes(32), bytes(32), 0)
     assert state.contiguous == (1, 2)
     assert state.missing == 4
     state.settle(3, 1)
-    assert not state.give_up_before(6)
-    assert not state.give_up_before(9)
+    state.give_up_before(3, 4)
+    state.give_up_before(1, 4)
     assert state.contiguous == (1, 3)
     state.record(0, 1, 4, bytes(32), bytes(32), 0)
     assert state.contiguous == (2, 6)
-    assert state.give_up_before(9)
+    state.give_up_before(8, 4)
+    assert state.contiguous == (4, 7)
+    assert (state.missing, state.lost) == (1, 1)
+    state.give_up_before(9, 4)
     assert state.contiguous == (3, 9)
-    assert state.missing == 0
+    assert (state.missing, state.lost) == (0, 2)
+    state.give_up_before(100, 5)
+    assert state.contiguous == (5, 99)
+    assert state.lost == 92
+    state.record(0, 5, 100, bytes(32), bytes(32), 0)
+    assert state.contiguous == (5, 100)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("send"), st.integers(1, 60)),
+            st.tuples(st.just("again"), st.integers(1, 60)),
+            st.tuples(st.just("refused"), st.integers(1, 60)),
+            st.tuples(st.just("announce"), st.integers(1, 40)),
+        ),
+        max_size=150,
+    ),
+    st.sampled_from([1, 2, 4, 256]),
+)
+def test_a_receipt_covers_only_what_is_logged_refused_or_given_up(
+    steps: list[tuple[str, int]], spans: int
+) -> None:
+    before, guards.MAX_SPANS = guards.MAX_SPANS, spans  # type: ignore[misc]
+    try:
+        log = Log()
+        settled: set[int] = set()
+        floor = reported = 0
+        for action, number in steps:
+            if action == "announce":
+                log.guard.give_up_before(KID, 1, number)
+                floor = max(floor, number - 1)
+            elif action == "refused":
+                if number not in {entry[1] for entry in log.entries}:
+                    log.guard.settle(KID, 1, number)
+                    settled.add(number)
+            else:
+                if log.offer(KID, number, b"%d" % number) == "duplicate":
+                    log.guard.settle(KID, 1, number)
+                settled.add(number)
+            _, done = log.guard.receipt(KID)
+            assert all(seq in settled for seq in range(floor + 1, done + 1))
+            assert done >= max(floor, reported)
+            reported = done
+            if spans == 256:
+                assert done + 1 not in settled
+        # a node that sends all it holds again, oldest first, is receipted for it in the end
+        for number in range(log.guard.receipt(KID)[1] + 1, 61):
+            if log.offer(KID, number, b"%d" % number) == "duplicate":
+                log.guard.settle(KID, 1, number)
+        assert log.guard.receipt(KID)[1] >= 60
+    finally:
+        guards.MAX_SPANS = before  # type: ignore[misc]
+
+
+def test_more_gaps_than_are_remembered_never_let_a_receipt_pass_over_one() -> None:
+    log = Log()
+    for seq in range(2, 2_000, 2):
+        assert log.offer(KID, seq, b"%d" % seq) == "new"
+    assert log.guard.receipt(KID) == (0, 0)
+    log.offer(KID, 1, b"1")
+    assert log.guard.receipt(KID) == (1, 1)
+    assert log.offer(KID, 2, b"2") == "duplicate"
+    log.guard.settle(KID, 1, 2)
+    assert log.guard.receipt(KID) == (1, 2)
+    log.guard.give_up_before(KID, 2, 1_501)
+    assert log.guard.receipt(KID) == (1, 1_500)
+    log.guard.give_up_before(KID, 2, 2_000)
+    assert log.guard.receipt(KID)[1] == 1_999
+    log.offer(KID, 2_000, b"2000")
+    assert log.guard.receipt(KID) == (1, 2_000)
 
 
 def test_links_are_followed_and_broken_ones_counted() -> None:

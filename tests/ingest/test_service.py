@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from ingest_parts import SITE, Gateway, Node, eventually, signer
 
+from sensorhub import wire
 from sensorhub.errors import SensorhubError
 from sensorhub.ingest.broker import EmbeddedBroker
 from sensorhub.ingest.quarantine import read as read_quarantine
@@ -47,7 +48,7 @@ def test_without_a_claim_a_node_is_refused_and_quarantined(gateway: Gateway, nod
     node.announce(bytes(16))
     eventually(lambda: rejected(gateway) == {"unknown-kid": 2})
     assert gateway.node_entries("enrol") == []
-    kept = list(read_quarantine(gateway.data_dir / "quarantine"))
+    kept = eventually(lambda: list(read_quarantine(gateway.data_dir / "quarantine")))
     assert [refused.payload for refused in kept] == [node.announcement(), node.announcement(bytes(16))]
     assert "no valid claim" in kept[0].detail
 
@@ -178,16 +179,71 @@ def test_a_gap_is_stored_reported_and_holds_the_receipt(gateway: Gateway, enroll
     assert gateway.fields()["nodes"]["roof"]["missing"] == 0
 
 
-def test_a_node_that_lost_messages_is_receipted_when_it_sends_again(gateway: Gateway, enrolled: Node) -> None:
+def test_what_a_node_says_it_lost_is_not_waited_for(gateway: Gateway, enrolled: Node) -> None:
     messages = [enrolled.message() for _ in range(5)]
     for raw in (messages[0], messages[3], messages[4]):
         enrolled.send(raw)
     eventually(lambda: gateway.fields()["messages"] == 3)
     for raw in messages[3:]:
         enrolled.send(raw)
-    eventually(lambda: enrolled.receipts and enrolled.receipts[-1] == (1, 5))
+    eventually(lambda: gateway.fields()["duplicates"] == 2)
+    enrolled.announce(oldest=3)
+    eventually(lambda: enrolled.receipts and enrolled.receipts[-1] == (1, 2))
+    enrolled.announce(oldest=1)
+    enrolled.announce(oldest=4)
+    eventually(lambda: enrolled.receipts[-1] == (1, 5))
+    assert gateway.fields()["nodes"]["roof"]["lost"] == 2
+    assert gateway.fields()["nodes"]["roof"]["missing"] == 0
     enrolled.send(messages[2])
     eventually(lambda: gateway.fields()["messages"] == 4)
+    assert [wire.parse_signed(raw).seq for raw in gateway.messages()] == [1, 4, 5, 3]
+
+
+def test_no_repetition_makes_a_receipt_cover_what_is_not_logged(gateway: Gateway, enrolled: Node) -> None:
+    enrolled.send()
+    early = enrolled.message(base_time=int(time.time()) + 3_600)
+    later = [enrolled.message() for _ in range(3)]
+    for _ in range(3):
+        for raw in (early, later[0], later[2]):
+            enrolled.send(raw)
+        enrolled.announce(oldest=2)
+    eventually(lambda: gateway.fields()["duplicates"] == 4)
+    enrolled.send(later[0])
+    eventually(lambda: gateway.fields()["duplicates"] == 5 and enrolled.receipts)
+    assert set(enrolled.receipts) == {(1, 1)}
+    enrolled.announce(oldest=3)
+    eventually(lambda: enrolled.receipts[-1] == (1, 3))
+    enrolled.send(later[1])
+    eventually(lambda: enrolled.receipts[-1] == (1, 5))
+
+
+def test_an_announce_that_is_presented_again_changes_nothing(gateway: Gateway, enrolled: Node) -> None:
+    old = enrolled.announcement(oldest=1)
+    for _ in range(3):
+        enrolled.send()
+    enrolled.announce(oldest=3)
+    eventually(lambda: enrolled.receipts and enrolled.receipts[-1] == (1, 3))
+    enrolled.send(enrolled.message(seq=6))
+    enrolled.receipts.clear()
+    for _ in range(3):
+        enrolled.publish("announce", old)
+    enrolled.announce(oldest=3)
+    eventually(lambda: enrolled.receipts)
+    enrolled.announce(oldest=6)
+    eventually(lambda: enrolled.receipts[-1] == (1, 6))
+    assert {seq for _, seq in enrolled.receipts} == {3, 6}
+
+
+def test_more_gaps_than_are_remembered_cost_no_reading(gateway: Gateway, enrolled: Node) -> None:
+    messages = [enrolled.message() for _ in range(600)]
+    for raw in messages[1::2]:
+        enrolled.send(raw)
+    eventually(lambda: gateway.fields()["messages"] == 300 and enrolled.receipts)
+    assert set(enrolled.receipts) == {(0, 0)}
+    for raw in messages:
+        enrolled.send(raw)
+    eventually(lambda: enrolled.receipts[-1] == (1, 600))
+    assert sorted(gateway.messages()) == sorted(messages)
 
 
 def test_a_broken_link_is_a_gap(gateway: Gateway, enrolled: Node) -> None:

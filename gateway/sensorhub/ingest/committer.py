@@ -25,6 +25,7 @@ from sensorhub.errors import SensorhubError
 from sensorhub.ingest import state
 from sensorhub.ingest.checker import Accepted, Announced, Batch, Checked, Checker, Rejected
 from sensorhub.ingest.guard import Guard, Logged
+from sensorhub.ingest.index import MessageIndex
 from sensorhub.ingest.packets import Publish
 from sensorhub.ingest.quarantine import Quarantine, Refused
 from sensorhub.log.entries import (
@@ -60,7 +61,6 @@ SNAPSHOT_SECONDS: Final = 60.0
 SNAPSHOT_ENTRIES: Final = 200_000
 RETRY_SECONDS: Final = 1.0
 MAX_STATUS_BYTES: Final = 1_024
-DUP: Final = 8
 
 
 class RefusedEntryError(SensorhubError):
@@ -130,6 +130,8 @@ class Committer:
         self.states: dict[str, dict[str, Any]] = {}
         self._reader = reader
         self._state_path = data_dir / "ingest.state"
+        self._index_path = data_dir / "ingest.index"
+        self._index: MessageIndex | None = None
         self._claims = Claims(data_dir / "claims.json")
         self._site = site
         self._open = open_enrolment
@@ -166,8 +168,14 @@ class Committer:
                 f"{genesis.site!r}: set gateway.site to it or choose another gateway.data_dir"
             )
         self._log_id = leaf_hash(first)
+        self._index = MessageIndex(self._index_path, self._log_id)
         self._replay()
         self._spend_known()
+
+    @property
+    def index_problem(self) -> str | None:
+        """Why old duplicates are looked up slowly, or None."""
+        return self._index.problem if self._index is not None else None
 
     def attach(self, checker: Checker) -> None:
         """Names the checker, which is asked again when a key was enrolled after a message was checked."""
@@ -198,6 +206,8 @@ class Committer:
             pass
         finally:
             self._refuse_rest()
+            if self._index is not None:
+                self._index.close()
 
     def stop(self) -> None:
         """Ends `run` after what is queued, or at once when the log cannot be written."""
@@ -299,17 +309,23 @@ class Committer:
         verdict = self.guard.judge(kid, seq, message_hash)
         if verdict.duplicate:
             self.duplicates += 1
-            if not message.flags & DUP:
-                self.guard.give_up_before(kid, seq)
+            self.guard.settle(kid, boot, seq)
             self._pending[key.node] = kid
             return
         index = self.log.append(entry)
-        self.guard.record(index, kid, boot, seq, prev, message_hash, ms)
+        self._record(index, kid, boot, seq, prev, message_hash, ms)
         if verdict.first is not None:
             self._note_clone(kid, verdict.first, index, ms)
         self.messages += 1
         self.readings += readings
         self._pending[key.node] = kid
+
+    def _record(
+        self, index: int, kid: bytes, boot: int, seq: int, prev: bytes, message_hash: bytes, ms: int
+    ) -> None:
+        assert self._index is not None
+        self.guard.record(index, kid, boot, seq, prev, message_hash, ms)
+        self._index.put(index, kid, seq)
 
     def _note_clone(self, kid: bytes, first: int, second: int, ms: int) -> None:
         key = self.registry.key(kid)
@@ -349,6 +365,7 @@ class Committer:
             self._reject(message, Reason.UNKNOWN_KID, f"key {kid.hex()} was revoked", ms)
             return
         self.states.setdefault(node, {})["firmware"] = announce.firmware
+        self.guard.give_up_before(kid, announce.signed.boot, announce.oldest)
         self._receipted.pop(node, None)
         self._pending[node] = kid
 
@@ -499,27 +516,44 @@ class Committer:
         if self.log.size > self.log.committed:
             # readers see committed entries only
             self._commit()
+        assert self._index is not None
         found = []
-        for first, last in ranges:
-            for index, entry in self._reader.entries(first, last + 1):
-                if kid in entry and kind_of(entry) == MESSAGE:
-                    message = cbor2.loads(entry)[2]
-                    signed = parse_signed(message)
-                    if signed.kid == kid and signed.seq == seq:
-                        found.append(Logged(index, hashlib.sha256(message).digest()))
+        for index, entry in self._candidates(self._index.find(kid, seq, ranges), ranges):
+            if kid in entry and kind_of(entry) == MESSAGE:
+                message = cbor2.loads(entry)[2]
+                signed = parse_signed(message)
+                if signed.kid == kid and signed.seq == seq:
+                    found.append(Logged(index, hashlib.sha256(message).digest()))
         return found
+
+    def _candidates(
+        self, indices: list[int] | None, ranges: list[tuple[int, int]]
+    ) -> Iterator[tuple[int, bytes]]:
+        if indices is not None:
+            for index in indices:
+                yield index, self._reader.entry(index)
+        else:
+            for first, last in ranges:
+                yield from self._reader.entries(first, last + 1)
 
     def _replay(self) -> None:
         size = self.log.committed
         start = 0
+        index_file = self._index
+        assert index_file is not None
         snapshot = state.load(self._state_path)
-        if snapshot is not None and snapshot.log_id == self._log_id and snapshot.cursor <= size:
+        if (
+            snapshot is not None
+            and snapshot.log_id == self._log_id
+            and snapshot.cursor <= min(size, index_file.covered())
+        ):
             with contextlib.suppress(ValueError, TypeError, IndexError):
                 self.guard.load(snapshot.guard)
                 start = snapshot.cursor
             if start:
                 for index in snapshot.node_entries:
                     self._replay_node_entry(index, self._reader.entry(index))
+        index_file.begin(start)
         for index, entry in self._reader.entries(start, size):
             kind = kind_of(entry)
             if kind == MESSAGE:
@@ -532,7 +566,7 @@ class Committer:
                     if index == size - 1
                     else None
                 )
-                self.guard.record(index, signed.kid, signed.boot, signed.seq, signed.prev, message_hash, ms)
+                self._record(index, signed.kid, signed.boot, signed.seq, signed.prev, message_hash, ms)
                 if first is not None:
                     self._note_clone(signed.kid, first, index, ms)
                     self.log.commit()
@@ -551,14 +585,16 @@ class Committer:
             self._save()
 
     def _save(self) -> None:
+        assert self._index is not None
         if self.log.size > self.log.committed:
             self._commit()
         snapshot = state.Snapshot(
             self._log_id, self.log.committed, list(self.registry.indices), self.guard.dump()
         )
-        # without it the next start only takes longer
-        with contextlib.suppress(OSError):
-            state.save(self._state_path, snapshot)
+        # the snapshot vouches for the index; without either the next start only takes longer
+        if self._index.sync(self.log.committed):
+            with contextlib.suppress(OSError):
+                state.save(self._state_path, snapshot)
         self._saved_size, self._saved_time = self.log.committed, time.monotonic()
 
     def _refuse_rest(self) -> None:

@@ -2,7 +2,8 @@
 
 Memory per key is bounded and yet no old duplicate slips through: exact hashes are kept of the newest
 sequence numbers only, for everything older the log itself is searched, guided by a short table of where in
-the log which numbers stand. The state is a projection of the log: a snapshot only saves time.
+the log which numbers stand. The state is a projection of the log, and of what nodes say when they announce
+themselves, which they do again and again: a snapshot only saves time.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final, NamedTuple
 WINDOW: Final = 256
 """Newest sequence numbers per key whose hashes are in memory (10 KB a key)."""
 MAX_SPANS: Final = 256
-"""Separate runs of sequence numbers remembered per key; beyond it the two lowest are joined."""
+"""Separate runs of sequence numbers remembered per key; of lower ones only the log knows."""
 MAX_BLOCKS: Final = 256
 """Entries of the table of log positions per key; beyond it neighbours are joined."""
 BLOCK: Final = 64
@@ -62,19 +63,27 @@ class KeyState:
         last_ms: when the newest message was received, Unix milliseconds.
         messages: messages logged.
         gaps: messages whose `prev` did not join the message logged before them.
+        lost: numbers that the node gave up before any message of theirs arrived.
+        contiguous: (boot, seq) of the receipt. Every number up to seq is in the log, was refused for good, or
+            was given up by the node itself.
     """
 
+    # Of settled numbers, those up to `contiguous` are of no more interest. Then comes a blurred stretch up to
+    # `_blurred`, empty as a rule, of which only the log knows what it holds; above it the runs are exact.
     __slots__ = (
         "_block",
         "_blocks",
+        "_blurred",
+        "_boots",
         "_ends",
         "_hashes",
         "_seqs",
         "_starts",
         "boot",
-        "boots",
+        "contiguous",
         "gaps",
         "last_ms",
+        "lost",
         "messages",
         "top",
     )
@@ -85,10 +94,12 @@ class KeyState:
         self.last_ms = 0
         self.messages = 0
         self.gaps = 0
-        # settled numbers as runs [start, end]; a run may cover numbers that were given up (see `settle`)
-        self._starts: list[int] = [0]
-        self._ends: list[int] = [0]
-        self.boots: list[int] = [0]
+        self.lost = 0
+        self.contiguous = (0, 0)
+        self._blurred = 0
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        self._boots: list[int] = []
         self._seqs = array("Q", bytes(8 * WINDOW))
         self._hashes = bytearray(HASH * WINDOW)
         # flat quadruples: lowest and highest number, first and last log index, in log order
@@ -96,20 +107,16 @@ class KeyState:
         self._block = [BLOCK, 0]
 
     @property
-    def contiguous(self) -> tuple[int, int]:
-        """(boot, seq) of the receipt: every number up to seq is settled; (0, 0) when 1 is not."""
-        return self.boots[0], self._ends[0]
-
-    @property
     def missing(self) -> int:
-        """Sequence numbers below `top` that are neither logged nor given up."""
-        return sum(start - end - 1 for start, end in zip(self._starts[1:], self._ends, strict=False))
+        """Sequence numbers below `top` that are known to be neither logged nor given up."""
+        ends = (self._blurred, *self._ends)
+        return sum(start - end - 1 for start, end in zip(self._starts, ends, strict=False))
 
     def judge(
         self, seq: int, message_hash: bytes, search: Callable[[list[tuple[int, int]]], list[Logged]]
     ) -> Verdict:
         """Whether a message is new. `search` looks into the given ranges of the log, for its rare use."""
-        if seq > self._ends[-1] or not self._settled(seq):
+        if not self._settled(seq):
             return NEW
         slot = seq % WINDOW
         if self._seqs[slot] == seq and self._hashes[slot * HASH : slot * HASH + HASH] == message_hash:
@@ -147,51 +154,63 @@ class KeyState:
 
     def settle(self, seq: int, boot: int) -> None:
         """Counts a number as done: it is logged, or refused for good although rightly signed."""
-        starts, ends = self._starts, self._ends
-        if seq == ends[-1] + 1:
-            ends[-1] = seq
-            self.boots[-1] = boot
+        if seq == self.contiguous[1] + 1:
+            self._advance(boot, seq)
             return
-        if seq > ends[-1]:
-            starts.append(seq)
-            ends.append(seq)
-            self.boots.append(boot)
-            if len(starts) > MAX_SPANS:
-                self._join(0)
+        if seq <= self._blurred:
             return
+        starts, ends, boots = self._starts, self._ends, self._boots
         run = bisect_right(starts, seq) - 1
-        if seq <= ends[run]:
+        if run >= 0 and seq <= ends[run]:
             return
-        if seq == ends[run] + 1:
-            ends[run] = seq
-            self.boots[run] = boot
-            if starts[run + 1] == seq + 1:
-                self._join(run)
-        elif starts[run + 1] == seq + 1:
+        joins_next = run + 1 < len(starts) and starts[run + 1] == seq + 1
+        if run >= 0 and seq == ends[run] + 1:
+            ends[run], boots[run] = seq, boot
+            if joins_next:
+                ends[run], boots[run] = ends.pop(run + 1), boots.pop(run + 1)
+                del starts[run + 1]
+        elif joins_next:
             starts[run + 1] = seq
         else:
             starts.insert(run + 1, seq)
             ends.insert(run + 1, seq)
-            self.boots.insert(run + 1, boot)
+            boots.insert(run + 1, boot)
             if len(starts) > MAX_SPANS:
-                self._join(0)
+                # Nothing may be joined over a hole, or a receipt would cover what is not in the log.
+                self._blurred = ends[0]
+                del starts[0], ends[0], boots[0]
 
-    def give_up_before(self, seq: int) -> bool:
-        """Closes the lowest gap if `seq` is the first number after it; says whether it did.
+    def give_up_before(self, oldest: int, boot: int) -> None:
+        """Takes the node's word that it holds no message before number `oldest` any more."""
+        floor = oldest - 1
+        if floor <= self.contiguous[1]:
+            return
+        if floor > self._blurred:
+            run = bisect_right(self._ends, floor)
+            known = sum(self._ends[:run]) - sum(self._starts[:run]) + run
+            if run < len(self._starts) and self._starts[run] <= floor:
+                known += floor - self._starts[run] + 1
+            self.lost += floor - self._blurred - known
+            if run and self._ends[run - 1] == floor:
+                boot = self._boots[run - 1]
+            del self._starts[:run], self._ends[:run], self._boots[:run]
+        self._advance(boot, floor)
 
-        A node sends again from its oldest unreceipted message on. If that is the first one after a gap, the
-        node has nothing left to fill the gap with, and waiting for it would hold up receipts for ever.
-        """
-        if len(self._starts) > 1 and self._starts[1] == seq:
-            self._join(0)
-            return True
-        return False
+    def _advance(self, boot: int, seq: int) -> None:
+        """Everything up to `seq` is settled, and with it the run that follows at once."""
+        self._blurred = max(self._blurred, seq)
+        if seq == self._blurred and self._starts and self._starts[0] <= seq + 1:
+            seq, boot = self._ends.pop(0), self._boots.pop(0)
+            del self._starts[0]
+            self._blurred = seq
+        self.contiguous = boot, seq
 
     def dump(self) -> list[Any]:
         """The state as plain values."""
         return [
-            [self.top, self.boot, self.last_ms, self.messages, self.gaps],
-            [self._starts, self._ends, self.boots],
+            [self.top, self.boot, self.last_ms, self.messages, self.gaps, self.lost],
+            [*self.contiguous, self._blurred],
+            [self._starts, self._ends, self._boots],
             [self._seqs.tobytes(), bytes(self._hashes)],
             [self._blocks.tobytes(), self._block],
         ]
@@ -200,9 +219,11 @@ class KeyState:
     def load(cls, state: list[list[Any]]) -> KeyState:
         """The state that `dump` described; ValueError, TypeError when it is none."""
         made = cls()
-        counters, spans, window, blocks = state
-        made.top, made.boot, made.last_ms, made.messages, made.gaps = map(int, counters)
-        made._starts, made._ends, made.boots = (list(map(int, column)) for column in spans)
+        counters, done, spans, window, blocks = state
+        made.top, made.boot, made.last_ms, made.messages, made.gaps, made.lost = map(int, counters)
+        boot, seq, made._blurred = map(int, done)
+        made.contiguous = boot, seq
+        made._starts, made._ends, made._boots = (list(map(int, column)) for column in spans)
         made._seqs = array("Q", window[0])
         made._hashes = bytearray(window[1])
         made._blocks = array("Q", blocks[0])
@@ -212,13 +233,11 @@ class KeyState:
         return made
 
     def _settled(self, seq: int) -> bool:
+        """Whether a message of this number may be in the log."""
+        if seq <= self._blurred:
+            return True
         run = bisect_right(self._starts, seq) - 1
         return run >= 0 and seq <= self._ends[run]
-
-    def _join(self, run: int) -> None:
-        self._ends[run] = self._ends.pop(run + 1)
-        self.boots[run] = self.boots.pop(run + 1)
-        del self._starts[run + 1]
 
     def _place(self, index: int, seq: int) -> None:
         blocks, (size, held) = self._blocks, self._block
@@ -283,16 +302,16 @@ class Guard:
         state.record(index, boot, seq, prev, message_hash, ms)
 
     def settle(self, kid: bytes, boot: int, seq: int) -> None:
-        """Counts the number of a message as done that is refused for good although rightly signed."""
+        """Counts the number of a message as done that is in the log, or refused for good although rightly signed."""
         state = self._keys.get(kid)
         if state is None:
             state = self._keys[kid] = KeyState()
         state.settle(seq, boot)
 
-    def give_up_before(self, kid: bytes, seq: int) -> bool:
-        """See `KeyState.give_up_before`."""
-        state = self._keys.get(kid)
-        return state is not None and state.give_up_before(seq)
+    def give_up_before(self, kid: bytes, boot: int, oldest: int) -> None:
+        """Takes the node's word that it holds no message before number `oldest` any more."""
+        if oldest > 1:
+            self._keys.setdefault(kid, KeyState()).give_up_before(oldest, boot)
 
     def receipt(self, kid: bytes) -> tuple[int, int]:
         """(boot, seq) that the node with this key may free its spool up to; (0, 0) for nothing."""

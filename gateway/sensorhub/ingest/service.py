@@ -247,7 +247,12 @@ class Ingest:
                 found.append(f"the embedded broker was started again {self._broker.restarts} times")
         found.extend(
             problem
-            for problem in (committer.claims_problem, committer.quarantine_problem, committer.log.problem)
+            for problem in (
+                committer.claims_problem,
+                committer.quarantine_problem,
+                committer.index_problem,
+                committer.log.problem,
+            )
             if problem
         )
         return found
@@ -260,12 +265,13 @@ class Ingest:
         nodes: dict[str, dict[str, Any]] = {}
         clones = gaps = 0
         for node in committer.registry.nodes():
-            said: dict[str, Any] = {"boot": 0, "seq": 0, "last_ms": 0, "gaps": 0, "missing": 0}
+            said: dict[str, Any] = {"boot": 0, "seq": 0, "last_ms": 0, "gaps": 0, "missing": 0, "lost": 0}
             for kid in node.kids:
                 key = committer.guard.key(kid)
                 if key is not None:
                     gaps += key.gaps
                     said["gaps"] += key.gaps
+                    said["lost"] += key.lost
                     if kid == node.current or node.current is None:
                         said |= {
                             "boot": key.boot,

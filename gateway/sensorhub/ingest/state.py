@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import cbor2
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 DIGEST: Final = 32
 
 
