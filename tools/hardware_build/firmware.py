@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from .schema import DRIVERS, Board, Node, Sensor
+
+LINE: Final = 110
+"""The project's line length: the module comes out as the formatter would have it."""
 
 
 def row(node: Node, sensor: Sensor) -> dict[str, Any]:
@@ -52,9 +55,16 @@ def pins_module(node: Node, board: Board) -> str:
         lines.append(f"{pin.name.upper()} = {pin.gpio}  # {place}{', ' + pin.note if pin.note else ''}")
     if node.pins:
         lines.append("")
+    rows = sensor_rows(node)
     lines.append("# rows for `sensors` in node.json")
+    single = f"SENSORS = ({_literal(rows[0])},)" if len(rows) == 1 else ""
+    if single and len(single) <= LINE:
+        return "\n".join([*lines, single]) + "\n"
     lines.append("SENSORS = (")
-    lines += [f"    {_literal(made)}," for made in sensor_rows(node)]
+    for made in rows:
+        line = f"    {_literal(made)},"
+        items = [f"        {_text(key)}: {_literal(item)}," for key, item in made.items()]
+        lines += [line] if len(line) <= LINE else ["    {", *items, "    },"]
     lines.append(")")
     return "\n".join(lines) + "\n"
 

@@ -294,6 +294,8 @@ def _bring_up(node: Node) -> list[str]:
             ]
     return [
         *lines,
-        f"Then `tools/flash {node.node.kind} --site SITE --name {node.node.name}-01`. What the serial console shows, siting, calibration and"
-        " upkeep: [../README.md](../README.md).",
+        (
+            f"Then `tools/flash {node.node.kind} --site SITE --name {node.node.name}-01`. What the serial console shows, siting, calibration and"
+            " upkeep: [../README.md](../README.md)."
+        ),
     ]

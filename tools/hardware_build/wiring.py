@@ -39,7 +39,7 @@ def harness(node: Node, board: Board) -> dict[str, Any]:
             if part.chained_to and other == "BOARD":
                 other = part.chained_to
                 there = next(w.pin for w in node.part(other).wires if w.to == wire.to)
-            ends.setdefault(other, []).append((there, wire.pin, label))
+            ends.setdefault(other, []).append((_shown(there), _shown(wire.pin), label))
         for other, wires in ends.items():
             used.setdefault(other, []).extend(there for there, _, _ in wires)
             used.setdefault(part.ref, []).extend(pin for _, pin, _ in wires)
@@ -80,6 +80,11 @@ def harness(node: Node, board: Board) -> dict[str, Any]:
         "cables": cables,
         "connections": links,
     }
+
+
+def _shown(pin: str) -> str:
+    """A pin's name; WireViz takes a bare number for something else."""
+    return f"pin {pin}" if pin.isdigit() else pin
 
 
 def _board_order(board: Board) -> dict[str, int]:

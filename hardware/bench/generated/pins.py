@@ -10,6 +10,4 @@ I2C_SCL = 22  # J3-3
 I2C_SDA = 21  # J3-6
 
 # rows for `sensors` in node.json
-SENSORS = (
-    {"driver": "tmp105", "scl": 22, "sda": 21, "address": "0x48"},
-)
+SENSORS = ({"driver": "tmp105", "scl": 22, "sda": 21, "address": "0x48"},)

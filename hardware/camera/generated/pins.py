@@ -8,5 +8,15 @@ PUBLISH = 300  # seconds
 
 # rows for `sensors` in node.json
 SENSORS = (
-    {"driver": "camera", "data": [5, 18, 19, 21, 36, 39, 34, 35], "pclk": 22, "vsync": 25, "href": 23, "sda": 26, "scl": 27, "xclk": 0, "powerdown": 32},
+    {
+        "driver": "camera",
+        "data": [5, 18, 19, 21, 36, 39, 34, 35],
+        "pclk": 22,
+        "vsync": 25,
+        "href": 23,
+        "sda": 26,
+        "scl": 27,
+        "xclk": 0,
+        "powerdown": 32,
+    },
 )
