@@ -81,6 +81,25 @@ class Tool:
             text=True,
         )
 
+    def inside(self, monkeypatch, capsys, *words: object, **more: str) -> subprocess.CompletedProcess:
+        """The same in this process: for what ends before a child is started."""
+        from flashing import cli
+
+        monkeypatch.setattr(sys, "argv", ["flash", *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115 - ends with the test
+        monkeypatch.chdir(self.home)
+        for name in [name for name in os.environ if name.startswith("SENSORHUB_")]:
+            monkeypatch.delenv(name)
+        for name, value in environ(self.home, **more).items():
+            monkeypatch.setenv(name, value)
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            code = cli.main()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, said.out, said.err)
+
     def node(self, board_url: str, image: Path, *words: object, **more: str) -> subprocess.CompletedProcess:
         """Flashes a bench node that nobody waits for."""
         return self(*bench(board_url, image, self.claim()), "--no-wait", *words, **more)

@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from flashing.exits import Exit, FlashError
@@ -59,17 +60,20 @@ def slots(firmware: Path = FIRMWARE) -> tuple[str, ...]:
     return ()
 
 
-def compile_all(architecture: str, firmware: Path = FIRMWARE) -> dict[str, bytes]:
+def compile_all(
+    architecture: str, firmware: Path = FIRMWARE, more: Mapping[str, Path] = MappingProxyType({})
+) -> dict[str, bytes]:
     """Path on the node to content, everything compiled that can be.
 
     Args:
         architecture: of native code, as `mpy-cross -march` names it.
         firmware: the folder that holds `main.py` and the package.
+        more: further files: path on the node, with the ending .py, to source file.
 
     Raises:
         FlashError: mpy-cross is missing, or refuses a file.
     """
-    found = sources(firmware)
+    found = {**sources(firmware), **more}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         contents = pool.map(lambda item: _content(item[0], item[1], architecture), found.items())
         return {_name(name): content for name, content in zip(found, contents, strict=True)}

@@ -189,7 +189,10 @@ class Bootloader:
                 # the port may be gone and back: give it the time to enumerate
                 self._slow = True
                 time.sleep(0.5)
+                first = said
                 code, said = self._session(self._command(command, stub), words, files, progress)
+                if code and _refused_to_open(said):
+                    said = first  # it went away for good: what matters is when it did
         finally:
             self.wire_s += time.monotonic() - began
         if code:
@@ -327,9 +330,10 @@ def failure(command: str, said: str, port: str) -> FlashError:
 
     if has(r"No module named '?esptool"):
         return FlashError(Exit.MISSING_PART, "esptool is not installed")
-    if has(r"Permission denied|Access is denied|Errno 13"):
+    if has(r"Permission denied|Errno 13"):
         return FlashError(Exit.PORT_DENIED, f"{port} may not be opened")
-    if has(r"port is busy|Device or resource busy|exclusively lock|Errno 16"):
+    # Windows denies access to a port that another program has open
+    if has(r"Device or resource busy|exclusively lock|Errno 16|Access is denied"):
         return FlashError(Exit.PORT_BUSY, f"{port} is in use")
     begun = has(r"^(Connected to|Uploading stub|Chip type)") or "Connected to" in said
     if not begun:

@@ -25,6 +25,7 @@ from flashing.watch import ApiWatch, BrokerWatch, LogWatch, Sight, Watch, wait
 STEPS: Final = ("port", "micropython", "chip", "backup", "image", "write", "register", "reading")
 KEEP: Final = "keep"
 ERASE: Final = "erase"
+_CONFIGURATION: Final = (node_json.FILE, node_json.CA_FILE)
 _SLOT, _TRIAL = 2, 3  # bytes of the record `life` in NVS (firmware/nodeboot.py)
 
 
@@ -395,7 +396,7 @@ class Flash:
         try:
             where.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_private(where / "nvs-without-key.bin", nvs_image.without_private_key(found.nvs))
-            for name, content in littlefs_image.read(found.disk, _is_configuration).items():
+            for name, content in littlefs_image.read_some(found.disk, _CONFIGURATION).items():
                 write_private(where / name, content)
         except OSError as error:
             raise FlashError(Exit.BACKUP, f"{where} cannot be written: {error.strerror}") from None
@@ -406,7 +407,9 @@ class Flash:
         return where
 
     def _same_node(self, found: Found, identity: Identity) -> None:
-        configured = json.loads(littlefs_image.read(found.disk, _is_configuration).get(node_json.FILE, b"{}"))
+        configured = json.loads(
+            littlefs_image.read_some(found.disk, _CONFIGURATION).get(node_json.FILE, b"{}")
+        )
         there = configured.get("site"), configured.get("node")
         if there != (identity.site, identity.name):
             raise FlashError(
@@ -428,7 +431,8 @@ class Flash:
         hardware, wishes = self.hardware, self.wishes
         with self.screen.step(STEPS[4]) as step:
             vfs, nvs = layout.find("vfs"), layout.find("nvs")
-            files = application.compile_all(application.ARCHITECTURES[hardware.chip])
+            pins = {} if hardware.pins is None else {"pins.py": hardware.pins}
+            files = application.compile_all(application.ARCHITECTURES[hardware.chip], more=pins)
             size = sum(map(len, files.values()))
             writes = [Write(partitions.CHIPS[hardware.chip][1], image.content, Path(image.name).name)]
             if kept is not None:
@@ -540,7 +544,8 @@ class Flash:
                 raise FlashError(
                     Exit.NO_READING,
                     f"{identity.name} (key {sight.key_id}) announced itself, but no reading was logged within "
-                    f"{self._patience(hardware):g} s",
+                    f"{self._patience(hardware):g} s"
+                    + (f"; it said {sight.failing}" if sight.failing else ""),
                 )
             outcome.reading, outcome.index = sight.reading, sight.index
             where = f", log entry {sight.index}" if sight.index is not None else ""
@@ -608,10 +613,6 @@ def _around(image: Write, nvs: partitions.Partition) -> list[Write]:
     return parts
 
 
-def _is_configuration(path: str) -> bool:
-    return path in (node_json.FILE, node_json.CA_FILE)
-
-
 def _former(names: Sequence[str]) -> list[str]:
     """Those of the names at the root that are an older application."""
     folders = {application.PACKAGE, *application.slots()}
@@ -620,7 +621,7 @@ def _former(names: Sequence[str]) -> list[str]:
 
 def _configured(found: Found, identity: Identity) -> tuple[Identity, Broker]:
     """Identity and broker of a node that is kept, as its own configuration has them."""
-    files = littlefs_image.read(found.disk, _is_configuration)
+    files = littlefs_image.read_some(found.disk, _CONFIGURATION)
     link = json.loads(files[node_json.FILE])["broker"]
     user, password = str(link.get("user", identity.name)), str(link.get("password", ""))
     ca = files.get(str(link.get("ca", "")), b"")

@@ -17,6 +17,8 @@ from flashing.exits import Exit, FlashError
 from flashing.partitions import CHIPS
 
 FOLDER: Final = ROOT / "hardware"
+I2C_HERTZ: Final = 100_000
+"""What the firmware takes when a row says nothing (firmware/sensornode/bus.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Hardware:
         interval: seconds between samples.
         publish: seconds between messages.
         sensors: the sensor table of node.json.
+        pins: source of the module `pins`, or None where it has not been made (`tools/hardware build`).
     """
 
     kind: str
@@ -46,6 +49,7 @@ class Hardware:
     interval: int
     publish: int
     sensors: tuple[Mapping[str, Any], ...]
+    pins: Path | None
 
 
 def kinds(folder: Path = FOLDER) -> list[str]:
@@ -71,14 +75,14 @@ def load(kind: str, folder: Path = FOLDER) -> Hardware:
     except (OSError, ValueError) as error:
         raise FlashError(Exit.HARDWARE, f"{path} cannot be read: {error}") from None
     try:
-        return _hardware(kind, data)
+        return _hardware(kind, data, folder)
     except KeyError as error:
         raise FlashError(Exit.HARDWARE, f"{path}: {error.args[0]!r} is missing") from None
     except (TypeError, ValueError, AttributeError) as error:
         raise FlashError(Exit.HARDWARE, f"{path}: {error}") from None
 
 
-def _hardware(kind: str, data: Mapping[str, Any]) -> Hardware:
+def _hardware(kind: str, data: Mapping[str, Any], folder: Path) -> Hardware:
     node, flash = data["node"], data["flash"]
     chip = str(flash["chip"])
     if chip not in CHIPS:
@@ -87,10 +91,11 @@ def _hardware(kind: str, data: Mapping[str, Any]) -> Hardware:
     buses = {bus["name"]: bus for bus in data.get("buses", ())}
     interval = int(node["interval_s"])
     rows = [_row(sensor, pins, buses) for part in data.get("parts", ()) for sensor in part.get("sensors", ())]
+    pins_file = folder / kind / "generated" / "pins.py"
     vfs = (int(flash["vfs_offset"]), int(flash["vfs_bytes"])) if "vfs_offset" in flash else None
     return Hardware(
         kind=str(node.get("kind", kind)),
-        board=str(node.get("board", ""))[:64],
+        board=_board(str(node.get("board", "")), folder)[:64],
         chip=chip,
         flash_bytes=int(flash["flash_bytes"]),
         psram_bytes=int(flash.get("psram_bytes", 0)),
@@ -99,26 +104,41 @@ def _hardware(kind: str, data: Mapping[str, Any]) -> Hardware:
         interval=interval,
         publish=int(node.get("publish_s", interval)),
         sensors=tuple(rows),
+        pins=pins_file if pins_file.exists() else None,
     )
+
+
+def _board(name: str, folder: Path) -> str:
+    """The board in its maker's words; its own name where nothing describes it."""
+    try:
+        about = tomllib.loads((folder / "boards" / f"{name}.toml").read_text(encoding="utf-8"))
+        return f"{about['maker']} {about['name']}"
+    except (OSError, ValueError, KeyError):
+        return name
 
 
 def _row(
     sensor: Mapping[str, Any], pins: Mapping[str, int], buses: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """One row of the sensor table, every row with the pins of its bus: rows may then be reordered."""
+    """One row of the sensor table, every row with the pins of its bus: rows may then be reordered.
+
+    The module `pins` has the same rows; a test compares them.
+    """
     row: dict[str, Any] = {"driver": str(sensor["driver"])}
     if "bus" in sensor:
         bus = buses[sensor["bus"]]
         if bus["kind"] == "i2c":
-            row |= {"bus": int(bus["number"]), "scl": pins[bus["scl"]], "sda": pins[bus["sda"]]}
-            if "hertz" in bus:
+            if int(bus["number"]):
+                row["bus"] = int(bus["number"])
+            row |= {"scl": pins[bus["scl"]], "sda": pins[bus["sda"]]}
+            if int(bus.get("hertz", I2C_HERTZ)) != I2C_HERTZ:
                 row["hertz"] = int(bus["hertz"])
         elif bus["kind"] == "uart":
             row |= {"uart": int(bus["number"]), "tx": pins[bus["tx"]], "rx": pins[bus["rx"]]}
         else:
             raise ValueError(f"the bus {sensor['bus']!r} is of the unknown kind {bus['kind']!r}")
     if "address" in sensor:
-        row["address"] = int(sensor["address"])
+        row["address"] = f"0x{int(sensor['address']):02x}"
     if "pin" in sensor:
         row["pin"] = pins[sensor["pin"]]
     return {**row, **sensor.get("options", {})}

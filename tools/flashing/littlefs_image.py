@@ -7,6 +7,7 @@ a smaller cache could not read a longer one.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ READ: Final = 32
 CACHE: Final = 4 * READ
 DISK_VERSION: Final = 0x0002_0001
 _NO_SPACE: Final = -28
+_NOT_THERE: Final = -2
+_DIRECTORY: Final = 2
 
 
 def build(files: Mapping[str, bytes], size: int) -> bytes:
@@ -42,14 +45,19 @@ class Remote(UserContext):
     Args:
         size: of the partition in bytes.
         fetch: reads (offset, size) of the partition.
+
+    Attributes:
+        window: bytes fetched at a time: each time costs a second to connect.
     """
 
-    CHUNK: Final = 64 << 10
+    FEW: Final = 16 << 10
+    MANY: Final = 64 << 10
 
     def __init__(self, size: int, fetch: Callable[[int, int], bytes]) -> None:
         super().__init__(buffer=bytearray(b"\xff" * size))
+        self.window = self.FEW
         self._fetch = fetch
-        self._fetched: set[int] = set()
+        self._known: set[int] = set()
         self._changed: set[int] = set()
 
     def read(self, cfg: Any, block: int, off: int, size: int) -> bytearray:
@@ -81,15 +89,15 @@ class Remote(UserContext):
         return runs
 
     def _need(self, block: int) -> None:
-        chunk = block * BLOCK // self.CHUNK
-        if block in self._changed or chunk in self._fetched:
+        if block in self._changed or block in self._known:
             return
-        start = chunk * self.CHUNK
-        content = self._fetch(start, min(self.CHUNK, len(self.buffer) - start))
+        start = block * BLOCK // self.window * self.window
+        content = self._fetch(start, min(self.window, len(self.buffer) - start))
         for offset in range(0, len(content), BLOCK):
-            if (start + offset) // BLOCK not in self._changed:
+            there = (start + offset) // BLOCK
+            if there not in self._changed:
                 self.buffer[start + offset : start + offset + BLOCK] = content[offset : offset + BLOCK]
-        self._fetched.add(chunk)
+            self._known.add(there)
 
 
 def update(disk: Remote, files: Mapping[str, bytes], remove: Iterable[str] = ()) -> None:
@@ -103,6 +111,7 @@ def update(disk: Remote, files: Mapping[str, bytes], remove: Iterable[str] = ())
     Raises:
         FlashError: not a file system, or no room.
     """
+    disk.window = disk.MANY
     mounted = _mounted(disk)
     for path in remove:
         _remove(mounted, path)
@@ -110,23 +119,36 @@ def update(disk: Remote, files: Mapping[str, bytes], remove: Iterable[str] = ())
     mounted.unmount()
 
 
-def read(disk: bytes | UserContext, wanted: Callable[[str], bool] = lambda _path: True) -> dict[str, bytes]:
-    """Files of an image, or of a board, by path: those whose path is wanted.
+def read(image: bytes) -> dict[str, bytes]:
+    """All files of an image, by path.
 
     Raises:
         FlashError: not a file system.
     """
-    context = UserContext(buffer=bytearray(disk)) if isinstance(disk, bytes) else disk
-    mounted = _mounted(context)
+    mounted = _mounted(UserContext(buffer=bytearray(image)))
     found = {}
     for folder, _directories, names in mounted.walk("/"):
         for name in names:
             path = f"{folder}/{name}".lstrip("/")
-            if wanted(path):
-                with mounted.open(path, "rb") as file:
-                    found[path] = bytes(file.read())
+            with mounted.open(path, "rb") as file:
+                found[path] = bytes(file.read())
     mounted.unmount()
     return dict(sorted(found.items()))
+
+
+def read_some(disk: Remote, paths: Iterable[str]) -> dict[str, bytes]:
+    """Those of these files that are there; no other is fetched from the board.
+
+    Raises:
+        FlashError: not a file system.
+    """
+    mounted = _mounted(disk)
+    found = {}
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError), mounted.open(path, "rb") as file:
+            found[path] = bytes(file.read())
+    mounted.unmount()
+    return found
 
 
 def top(disk: UserContext) -> list[str]:
@@ -182,9 +204,12 @@ def _put(disk: LittleFS, files: Mapping[str, bytes], size: int) -> None:
 
 def _remove(disk: LittleFS, path: str) -> None:
     try:
-        if disk.stat(path).type == 2:
-            for name in disk.listdir(path):
-                _remove(disk, f"{path}/{name}")
-        disk.remove(path)
-    except FileNotFoundError:
-        pass
+        kind = disk.stat(path).type
+    except LittleFSError as error:
+        if error.code != _NOT_THERE:
+            raise
+        return
+    if kind == _DIRECTORY:
+        for name in disk.listdir(path):
+            _remove(disk, f"{path}/{name}")
+    disk.remove(path)

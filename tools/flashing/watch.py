@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -42,6 +42,8 @@ from sensorhub.wire import (
 )
 
 POLL_S: Final = 0.25
+COUNTERS: Final = frozenset({"rssi", "sensor_errors", "spool_dropped"})
+"""What a node counts of itself: no reading of a sensor."""
 REQUEST_S: Final = 5.0
 REFUSED_S: Final = 10.0
 """A broker takes a while to read its password file again."""
@@ -55,11 +57,19 @@ class Sight:
         key_id: hex key id, once the node has announced itself.
         reading: its first logged reading in words.
         index: log index of the message with that reading, where it can be told.
+        failing: what it said instead of a reading: that its sensors fail.
     """
 
     key_id: str = ""
     reading: str = ""
     index: int | None = None
+    failing: str = ""
+
+    def with_pack(self, key_id: str, pack: Pack, index: int | None) -> Sight:
+        """The sight after a logged message."""
+        if COUNTERS.issuperset(pack.names):
+            return replace(self, key_id=key_id, failing=in_words(pack))
+        return replace(self, key_id=key_id, reading=in_words(pack), index=index)
 
 
 class Watch(Protocol):
@@ -132,7 +142,7 @@ class LogWatch:
                 signed = parse_signed(entry.message)
                 pack = parse_pack(signed.payload, tq=signed.tq)
                 if (pack.site, pack.node) == (self._site, self._node):
-                    self._sight = Sight(signed.kid.hex(), in_words(pack), index)
+                    self._sight = sight.with_pack(signed.kid.hex(), pack, index)
         self._next = size
         return self._sight
 
@@ -164,8 +174,9 @@ class ApiWatch:
         if isinstance(entry, MessageEntry):
             signed = parse_signed(entry.message)
             pack = parse_pack(signed.payload, tq=signed.tq)
+            self._before = index
             if pack.node == self._node:
-                self._sight = Sight(signed.kid.hex(), in_words(pack), index)
+                self._sight = self._sight.with_pack(signed.kid.hex(), pack, index)
         return self._sight
 
     def close(self) -> None:
@@ -268,12 +279,14 @@ class BrokerWatch:
             if leaf == "announce":
                 announce = decode_announce(payload, site=self._site, node=self._node)
                 self._public_key = announce.public_key
-                self._sight = Sight(kid(announce.public_key).hex(), self._sight.reading)
+                self._sight = replace(self._sight, key_id=kid(announce.public_key).hex())
             elif leaf == "data" and self._public_key and self._pack is None:
                 signed = parse_signed(payload)
                 if verify(signed, self._public_key):
                     self._pack = decode_pack(signed, site=self._site, node=self._node, now=time.time())
             elif leaf == "receipt" and self._pack is not None and decode_receipt(payload)[1] > 0:
-                self._sight = Sight(self._sight.key_id, in_words(self._pack))
+                self._sight = self._sight.with_pack(self._sight.key_id, self._pack, None)
+                if self._sight.failing and not self._sight.reading:
+                    self._pack = None  # the next one may be better
         except (WireError, ValueError):
             return  # somebody else's noise; the gateway counts it

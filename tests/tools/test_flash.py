@@ -1,0 +1,330 @@
+"""tools/flash against a mock of the chip's boot loader: what is written, and how each failure ends."""
+
+import hashlib
+import json
+import signal
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from flash_parts import TABLE, VFS, WIFI_PASSWORD, Board, Line, bench, micropython_image
+
+from flashing import littlefs_image, nvs_image
+from flashing.exits import TABLE as EXITS
+from flashing.exits import Exit
+
+SECRETS = (WIFI_PASSWORD, "mqtt-secret-word", "00112233445566778899aabbccddeeff")
+
+
+def ended(run, code: Exit) -> str:
+    """Everything a run printed, once it has ended with this code and one sentence on what to do."""
+    text = run.stdout + run.stderr
+    assert run.returncode == code, text
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.endswith(".")
+    for secret in SECRETS:
+        assert secret not in text
+    return text
+
+
+def test_everything_is_written_where_it_belongs(tool, board, image_file):
+    run = tool.node(board.url(), image_file)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert all(f"{number}/8" in run.stdout for number in range(1, 9))
+    assert all(secret not in run.stdout + run.stderr for secret in SECRETS)
+    flash = board.flash()
+    image = image_file.read_bytes()
+    assert flash[0x1000:0x9000] == image[:0x8000]
+    assert flash[0xF000 : 0x1000 + len(image)] == image[0xE000:]
+    assert nvs_image.parse(flash[0x9000:0xF000]) == {}
+    files = littlefs_image.read(flash[VFS[3] : VFS[3] + VFS[4]])
+    assert {"main.py", "node.json"} <= files.keys()
+    assert any(path.endswith("sensornode/app.mpy") for path in files)
+    node = json.loads(files["node.json"])
+    assert node["wifi"] == [{"ssid": "roof", "password": WIFI_PASSWORD}]
+    assert node["claim"] == "00112233445566778899aabbccddeeff"
+    assert node["sensors"] == [{"driver": "tmp105", "scl": 22, "sda": 21, "address": "0x48"}]
+    assert "pins.mpy" in files
+
+
+def test_a_port_may_be_a_device(tool, image_file, tmp_path):
+    board = Board(tmp_path, "--pty")
+    try:
+        device = board.first.strip()
+        assert device.startswith("/dev/")
+        run = tool.node(device, image_file, "--no-backup")
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert board.flash()[0x1000:0x9000] == image_file.read_bytes()[:0x8000]
+    finally:
+        board.stop()
+
+
+def test_an_open_network_needs_no_password(tool, board, image_file):
+    run = tool.node(board.url(), image_file, "--open", "--wifi", "attic")
+    assert run.returncode == 0, run.stderr
+    files = littlefs_image.read(board.flash()[VFS[3] : VFS[3] + VFS[4]])
+    assert json.loads(files["node.json"])["wifi"] == [{"ssid": "attic"}]
+
+
+def test_another_chip_is_refused_before_anything_is_written(tool, image_file, tmp_path):
+    board = Board(tmp_path, "--chip", "esp32s3")
+    try:
+        ended(tool.node(board.url(), image_file), Exit.WRONG_CHIP)
+        assert set(board.flash()) == {0xFF}
+    finally:
+        board.stop()
+
+
+def test_an_image_with_another_hash_is_refused_before_the_port_is_opened(tool, board, image_file):
+    line = Line(board.port)
+    run = tool(*bench(line.url, image_file, tool.claim())[:-1], "0" * 64)
+    text = ended(run, Exit.FIRMWARE_HASH)
+    assert hashlib.sha256(image_file.read_bytes()).hexdigest() in text
+    assert line.sent == 0
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (lambda: micropython_image(chip_id=9), "esp32s3"),
+        (lambda: b"\x7fELF" + bytes(100_000), "no image"),
+        (lambda: micropython_image()[:0x7000], "partition table"),
+        (lambda: micropython_image().replace(b"factory\0", b"factorx\0"), "MD5"),
+        (lambda: micropython_image(rows=(*TABLE, (*VFS[:4], 14 << 20))), "16 MB"),
+    ],
+)
+def test_an_image_that_cannot_be_right_is_refused(tool, tmp_path, made, why, monkeypatch, capsys):
+    path = tmp_path / "image.bin"
+    path.write_bytes(made())
+    words = bench("socket://127.0.0.1:1", path, tool.claim())
+    assert why in ended(tool.inside(monkeypatch, capsys, *words), Exit.FIRMWARE_UNFIT)
+
+
+def test_a_hash_that_does_not_come_back_is_told(tool, board, image_file):
+    """The line changes the digest that the board sends after a part is written."""
+
+    def disturb(data: bytes, sent: int) -> bytes:
+        # an answer to SPI_FLASH_MD5: 0xC0, direction 1, command 0x13, then the digest after 8 bytes of header
+        at = data.find(b"\xc0\x01\x13")
+        if at < 0:
+            return data
+        changed = bytearray(data)
+        changed[at + 12] = changed[at + 12] % 100 + 1
+        return bytes(changed)
+
+    line = Line(board.port, disturb)
+    ended(tool.node(line.url, image_file, "--no-backup"), Exit.VERIFY)
+
+
+def test_a_board_that_is_unplugged_in_the_middle_is_told(tool, board, image_file):
+    line = Line(board.port, lambda data, sent: data if sent < 60_000 else None)
+    run = tool.node(line.url, image_file, "--no-backup")
+    assert run.returncode in (Exit.UNPLUGGED, Exit.NO_PORT), run.stdout + run.stderr
+    ended(run, run.returncode)
+    assert line.sent >= 60_000
+
+
+def test_nobody_at_the_port(tool, image_file):
+    ended(tool.node("socket://127.0.0.1:1", image_file), Exit.NO_PORT)
+    ended(tool.node("/dev/ttyNOTHERE", image_file), Exit.NO_PORT)
+
+
+def test_a_port_without_a_boot_loader(tool, image_file):
+    line = Line(0, lambda data, sent: data)
+    ended(tool.node(line.url, image_file), Exit.NO_ANSWER)
+
+
+def put_node(board, tool, image_file, nvs: bytes) -> None:
+    """Makes the board a node that has run: its NVS holds a key."""
+    import subprocess
+    import sys
+
+    assert tool.node(board.url(), image_file, "--no-backup").returncode == 0
+    path = tool.home / "nvs.bin"
+    path.write_bytes(nvs)
+    subprocess.run(
+        [sys.executable, "-m", "esptool", "--port", board.url(), "write-flash", "0x9000", str(path)],
+        check=True,
+        capture_output=True,
+    )
+
+
+def test_a_node_is_neither_overwritten_by_accident_nor_is_its_key_copied(tool, board, image_file):
+    key = bytes(range(100, 132))
+    values = {"key": key, "boot": 7, "seq": 65, "life": bytes((1, 0, 1, 255)) + bytes(31)}
+    nvs = nvs_image.build({"sensornode": values}, 0x6000)
+    put_node(board, tool, image_file, nvs)
+    before = board.flash()
+    ended(tool.node(board.url(), image_file), Exit.OCCUPIED)
+    assert board.flash() == before
+
+    backup = tool.home / "backup"
+    kept = tool("bench", "--site", "roof", "--name", "bench-01", "--keep", "--no-wait", "--backup-dir", backup,
+                "--port", board.url(), "--firmware", image_file)  # fmt: skip
+    assert kept.returncode == 0, kept.stdout + kept.stderr
+    after = board.flash()
+    assert after[0x9000:0xF000] == nvs
+    files = littlefs_image.read(after[VFS[3] : VFS[3] + VFS[4]])
+    assert json.loads(files["node.json"])["wifi"][0]["password"] == WIFI_PASSWORD
+    assert "app_b/sensornode/app.mpy" in files  # the slot that NVS says the node starts from
+    assert "app_a/sensornode/app.mpy" not in files
+
+    (saved,) = backup.iterdir()
+    assert key not in (saved / "nvs-without-key.bin").read_bytes()
+    assert nvs_image.parse((saved / "nvs-without-key.bin").read_bytes())["sensornode"]["boot"] == 7
+    assert json.loads((saved / "node.json").read_bytes())["node"] == "bench-01"
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in saved.iterdir())
+
+    erased = tool.node(board.url(), image_file, "--erase", "--no-backup")
+    assert erased.returncode == 0, erased.stdout + erased.stderr
+    assert nvs_image.parse(board.flash()[0x9000:0xF000]) == {}
+
+
+def test_secrets_are_in_no_argument_list_and_no_file_and_sigterm_leaves_nothing(
+    tool, board, image_file, tmp_path
+):
+    """While esptool runs: what every process shows of itself, and what lies in the directory for temporary files."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    line = Line(board.port, lambda data, sent: time.sleep(0.002 if sent < 30_000 else 0.2) or data)
+    run = tool.start(
+        *bench(line.url, image_file, tool.claim()), "--no-wait", "--no-backup", TMPDIR=str(temporary)
+    )
+    deadline = time.monotonic() + 20
+    while line.sent < 30_000 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    words, seen = b"", 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            if b"write-flash" in command:
+                seen += 1
+                words += command + (process / "environ").read_bytes()
+        except OSError:
+            continue
+    assert seen
+    assert all(secret.encode() not in words for secret in SECRETS)
+    assert list(temporary.iterdir()) == []
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(20) == Exit.TERMINATED
+    run.stdout.close()
+    assert list(temporary.iterdir()) == []
+    assert not any(
+        b"write-flash" in command_line(pid) and line.url.encode() in command_line(pid) for pid in pids()
+    )
+
+
+def pids():
+    return list(Path("/proc").glob("[0-9]*"))
+
+
+def command_line(path: Path) -> bytes:
+    try:
+        return (path / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_what_esptool_is_configured_with_reaches_it(tool, board, image_file, tmp_path):
+    """A configuration file of esptool's own is honoured: here one that names an impossible reset."""
+    configuration = tmp_path / "esptool.cfg"
+    configuration.write_text("[esptool]\nconnect_attempts = 1\ncustom_reset_sequence = Dx\n")
+    run = tool.node(board.url(), image_file, "--verbose", ESPTOOL_CFGFILE=str(configuration))
+    assert str(configuration) in run.stdout
+
+
+def test_without_a_board(tool, image_file, tmp_path):
+    """`--dry-run` and `--image` need neither board nor gateway, and the same input gives the same bytes."""
+    claim = tool.claim()
+    words = bench("socket://127.0.0.1:1", image_file, claim)
+    dry = tool(*words, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "would run: esptool --port socket://127.0.0.1:1" in dry.stdout
+    made = []
+    for name in ("one.bin", "two.bin"):
+        path = tmp_path / name
+        assert tool(*words, "--image", path).returncode == 0
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        made.append(path.read_bytes())
+    assert made[0] == made[1]
+    assert len(made[0]) == 4 << 20
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "code"),
+    [
+        (("--name", "Bench 1"), {}, Exit.SETTINGS),
+        (("--owner", "0x12"), {}, Exit.SETTINGS),
+        (("--broker", "host:port"), {}, Exit.SETTINGS),
+        (("--interval", "7", "--publish", "10"), {}, Exit.SETTINGS),
+        (("--firmware", "missing.bin"), {}, Exit.NO_FIRMWARE),
+        (("--claim", "missing.json"), {}, Exit.CLAIM),
+        (("--site", "cellar"), {}, Exit.CLAIM),
+        (("--keep", "--erase"), {}, Exit.USAGE),
+        (("--ca", "missing.pem"), {}, Exit.SETTINGS),
+        (("--no-such-option",), {}, Exit.USAGE),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_own_code(
+    tool, image_file, words, environ, code, monkeypatch, capsys
+):
+    run = tool.inside(
+        monkeypatch,
+        capsys,
+        *bench("socket://127.0.0.1:1", image_file, tool.claim()),
+        "--dry-run",
+        *words,
+        **environ,
+    )
+    assert run.returncode == code, run.stdout + run.stderr
+
+
+def test_a_setting_that_nobody_has_said_is_named(tool, image_file, monkeypatch, capsys):
+    monkeypatch.setattr("flash_parts.environ", lambda home, **more: {"HOME": str(home)})
+    words = bench("socket://127.0.0.1:1", image_file, tool.claim())
+    run = tool.inside(monkeypatch, capsys, *words, "--dry-run")
+    assert "SENSORHUB_FLASH_WIFI_SSID" in ended(run, Exit.SETTINGS)
+
+
+def test_the_pinned_image_is_fetched_only_with_a_hash_and_kept(tool, image_file, monkeypatch, capsys):
+    words = list(bench("socket://127.0.0.1:1", image_file, tool.claim()))
+    at = words.index("--firmware")
+    del words[at : at + 4]
+    text = ended(tool.inside(monkeypatch, capsys, *words, "--dry-run"), Exit.NO_FIRMWARE)
+    assert "--sha256" in text
+    digest = hashlib.sha256(image_file.read_bytes()).hexdigest()
+    ended(
+        tool.inside(monkeypatch, capsys, *words, "--dry-run", "--offline", "--sha256", digest),
+        Exit.NO_FIRMWARE,
+    )
+    cache = tool.home / ".cache" / "sensorhub" / "firmware"
+    cache.mkdir(parents=True)
+    (cache / "ESP32_GENERIC-20240602-v1.23.0.bin").write_bytes(image_file.read_bytes())
+    run = tool.inside(
+        monkeypatch, capsys, *words, "--dry-run", "--offline", "--sha256", digest, XDG_CACHE_HOME=""
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    (cache / "ESP32_GENERIC-20240602-v1.23.0.bin").write_bytes(b"something else")
+    ended(
+        tool.inside(monkeypatch, capsys, *words, "--dry-run", "--sha256", digest, XDG_CACHE_HOME=""),
+        Exit.FIRMWARE_HASH,
+    )
+
+
+def test_every_exit_code_is_distinct_and_the_readme_has_them_all():
+    from flash_parts import ROOT
+
+    from flashing.exits import document
+
+    assert set(EXITS) == set(Exit)
+    assert len({code.value for code in Exit}) == len(Exit)
+    assert document() in (ROOT / "tools" / "README.md").read_text()
+
+
+def test_every_exit_code_is_used_somewhere():
+    from flash_parts import ROOT
+
+    text = "".join(path.read_text() for path in (ROOT / "tools").glob("*/*.py"))
+    unused = [code for code in Exit if text.count(f"Exit.{code.name}") < 2 and code is not Exit.OK]
+    assert not unused
