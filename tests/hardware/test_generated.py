@@ -107,6 +107,21 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
+def test_tables_of_the_page_are_whole(node):
+    text = (HARDWARE / node.name / "README.md").read_text()
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({line.replace("\\|", "").count("|") for line in table.splitlines()}) == 1, table
+
+
+def test_the_page_says_who_answers_on_the_bus(node):
+    text = (HARDWARE / node.name / "README.md").read_text()
+    assert "## First start" in text
+    there = sorted(
+        sensor.address for part in node.parts for sensor in part.sensors if sensor.address is not None
+    )
+    assert (f"    {[hex(address) for address in there]}\n" in text) == bool(there)
+
+
 def test_every_view_shows_pieces_that_exist():
     for name, made in picture.VIEWS.items():
         for piece in made.pieces:

@@ -54,6 +54,8 @@ def page(node: Node, board: Board) -> str:
             *_bill(node),
             *_power(node),
             *_mounting(node, shown),
+            *_bring_up(node),
+            "",
         ]
     )
 
