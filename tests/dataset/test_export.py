@@ -1,5 +1,6 @@
 """Datasets: what goes in, and that the verifier finds every change."""
 
+import contextlib
 import functools
 import json
 import shutil
@@ -17,7 +18,8 @@ from sensorhub.dataset.heads import SignedHead
 from sensorhub.log.entries import MessageEntry, decode_entry, encode_entry
 from sensorhub.nodes.dater import Dater
 from sensorhub.verify.answers import ANCHORED, DEVICE_SIGNED, FLAGGED, INTACT, JUDGED, LOGGED, ROWS
-from sensorhub.verify.dataset import DATASET_ANSWERS, check_dataset
+from sensorhub.verify.dataset import DATASET_ANSWERS, check_dataset, read_evidence
+from sensorhub.verify.errors import VerifyError
 from sensorhub.verify.files import sha256_file
 from sensorhub.verify.manifest import (
     DATA,
@@ -32,8 +34,10 @@ from sensorhub.verify.manifest import (
     format_manifest,
     parse_entries,
     parse_manifest,
+    provenance,
 )
-from sensorhub.verify.rows import COLUMNS, Selection
+from sensorhub.verify.rows import COLUMNS, Rows, Selection, derive
+from sensorhub.verify.table import compare, schema
 from sensorhub.wire import Message, parse_pack, parse_signed
 
 ABOUT = About(
@@ -405,3 +409,87 @@ def test_the_papers_describe_the_data(dataset):
     croissant = json.loads((dataset / "croissant.json").read_text())
     assert croissant["distribution"][0]["sha256"] == sha256_file(dataset / DATA)[1].hex()
     assert [field["name"] for field in croissant["recordSet"][0]["field"]] == list(COLUMNS)
+
+
+def forged(path, columns):
+    """A data file of the right schema whose texts are dictionaries, with pages of any size."""
+    rows = len(next(iter(columns.values())))
+    target = schema(b"x")
+    arrays = []
+    for field in target:
+        if field.name in columns:
+            arrays.append(columns[field.name])
+        elif field.type in (pa.string(), pa.binary()):
+            arrays.append(pa.array([""] * rows).cast(field.type))
+        else:
+            arrays.append(pa.array([0] * rows, pa.int64()).cast(field.type))
+    fields = [pa.field(f.name, a.type, f.nullable) for f, a in zip(target, arrays, strict=True)]
+    table = pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=target.metadata))
+    with pq.ParquetWriter(
+        path,
+        table.schema,
+        compression="zstd",
+        use_dictionary=["node"],
+        store_schema=False,
+        dictionary_pagesize_limit=1 << 30,
+    ) as writer:
+        writer.write_table(table)
+
+
+def one_row():
+    rows = Rows()
+    for field in schema(b"x"):
+        rows.columns[field.name] = [{pa.string(): "", pa.binary(): b""}.get(field.type, 0)]
+    return rows
+
+
+def test_a_long_text_in_every_row_is_refused_before_it_is_unfolded(tmp_path):
+    long = pa.DictionaryArray.from_arrays(pa.array([0] * 600, pa.int32()), pa.array(["A" * (3 << 20)]))
+    file = tmp_path / DATA
+    forged(file, {"node": long})
+    assert file.stat().st_size < 4096
+    before = pa.total_allocated_bytes()
+    with pytest.raises(VerifyError, match="column node holds 3145728 bytes in 1 rows, the evidence gives 0"):
+        compare(file, [one_row()], b"x")
+    assert pa.total_allocated_bytes() == before
+    rows = Rows()
+    for name, values in one_row().columns.items():
+        rows.columns[name] = values * 600
+    with pytest.raises(VerifyError, match="column node holds 1887436800 bytes in 600 rows"):
+        compare(file, [rows], b"x")
+
+
+def test_a_page_that_unfolds_to_too_much_is_refused(tmp_path):
+    file = tmp_path / DATA
+    forged(file, {"node": pa.array(["A" * (64 << 20)]).dictionary_encode()})
+    assert file.stat().st_size < 16384
+    with pytest.raises(VerifyError, match="a page of column node unfolds to 6710.* bytes; at most 4194304"):
+        compare(file, [one_row()], b"x")
+
+
+def test_a_damaged_byte_of_a_data_file_is_a_named_error_or_a_difference(dataset):
+    whole = (dataset / DATA).read_bytes()
+    manifest = parse_manifest((dataset / MANIFEST).read_bytes())
+    leaves = parse_entries((dataset / ENTRIES).read_bytes())
+    evidence = read_evidence(leaves, lambda *_: None)
+    derived = list(
+        derive(evidence.messages, evidence.judgements.get, evidence.epochs, manifest.selection, chunk=100)
+    )
+    copy = dataset / "copy.parquet"
+    for offset in range(0, len(whole), max(1, len(whole) // 400)):
+        changed = bytearray(whole)
+        changed[offset] ^= 0xFF
+        copy.write_bytes(changed)
+        with contextlib.suppress(VerifyError):
+            compare(copy, derived, provenance(manifest))
+
+
+def test_a_time_that_no_calendar_has_is_named(tmp_path):
+    file = tmp_path / DATA
+    forged(file, {"time": pa.array([2**62], pa.timestamp("us", tz="UTC"))})
+    _, differences = compare(file, [one_row()], b"x")
+    assert any("time: 4611686018427387904 us after 1970" in text for text in differences), differences
+    rows = one_row()
+    rows.columns["time"] = [2**70]
+    with pytest.raises(VerifyError, match="column time cannot hold what the evidence gives"):
+        compare(file, [rows], b"x")

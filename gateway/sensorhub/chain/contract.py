@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+import sys
+import time
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ import coincurve
 from eth_abi.exceptions import DecodingError
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from eth_typing import ChecksumAddress
+from eth_typing import URI, ChecksumAddress
 from hexbytes import HexBytes
 from requests.exceptions import RequestException
 from web3 import HTTPProvider, Web3
@@ -28,7 +30,7 @@ from web3.exceptions import (
     Web3Exception,
     Web3RPCError,
 )
-from web3.types import EventData, TxParams, Wei
+from web3.types import EventData, RPCEndpoint, RPCResponse, TxParams, Wei
 
 from sensorhub.chain import digest
 from sensorhub.chain.artifact import gateway_log
@@ -40,6 +42,7 @@ from sensorhub.chain.errors import (
     RefusedError,
     UnreachableError,
 )
+from sensorhub.chain.untrusted import UntrustedError, load_json, shown
 
 GWEI: Final = 10**9
 TIMEOUT_S: Final = 20.0
@@ -52,6 +55,67 @@ OPEN_GAS: Final = 250_000
 """Gas limit of `open` where the node cannot estimate it: it refuses `open` in the block of `reserve`."""
 LOG_WINDOW: Final = 5_000
 """Blocks asked for in one `eth_getLogs`; public servers refuse wider ranges."""
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+"""Largest RPC answer that is read."""
+UINT64: Final = 64
+UINT256: Final = 256
+SQLITE_BITS: Final = 63
+"""Bits of the largest number that fits where posts are recorded."""
+RECURSION_LIMIT: Final = 1000
+"""CPython's own."""
+
+# py_ecc, which web3 brings along, raises the limit to 100,000: deep enough to overflow the C stack. Only py-evm,
+# which the development chain runs in a process of its own, needs more than the usual.
+if "eth" not in sys.modules:
+    sys.setrecursionlimit(RECURSION_LIMIT)
+
+
+class BoundedProvider(HTTPProvider):
+    """JSON-RPC over HTTP that looks at the size and nesting of an answer before it is decoded."""
+
+    def _make_request(self, method: RPCEndpoint, request_data: bytes) -> bytes:  # noqa: ARG002 - web3's signature
+        options = dict(self.get_request_kwargs())
+        deadline = time.monotonic() + options["timeout"]
+        response: Any = self._request_session_manager.get_response_from_post_request(
+            cast(URI, self.endpoint_uri), data=request_data, **{**options, "stream": True}
+        )
+        with contextlib.closing(response):
+            response.raise_for_status()
+            return _read(response, deadline)
+
+    @staticmethod
+    def decode_rpc_response(raw_response: bytes) -> RPCResponse:
+        """The answer as an object.
+
+        Raises:
+            UntrustedError: it is none, or too large or too deep.
+        """
+        answer = load_json(raw_response, most_bytes=MAX_ANSWER_BYTES)
+        if not isinstance(answer, dict):
+            raise UntrustedError("no JSON object")
+        return cast(RPCResponse, answer)
+
+
+def _read(response: Any, deadline: float) -> bytes:
+    body = bytearray()
+    for part in response.iter_content(1 << 16):
+        body += part
+        if len(body) > MAX_ANSWER_BYTES:
+            raise UntrustedError(f"more than {MAX_ANSWER_BYTES} bytes")
+        if time.monotonic() > deadline:
+            raise UntrustedError("an answer that takes too long")
+    return bytes(body)
+
+
+def _whole(value: Any, bits: int) -> int:
+    """A number from a server that libraries hand on as they find it.
+
+    Raises:
+        UntrustedError: no number from 0 to 2**bits - 1.
+    """
+    if type(value) is not int or not 0 <= value < 1 << bits:
+        raise UntrustedError(f"no whole number of {bits} bits")
+    return value
 
 
 def connect(rpc_url: str, *, timeout: float = TIMEOUT_S) -> Web3:
@@ -59,7 +123,7 @@ def connect(rpc_url: str, *, timeout: float = TIMEOUT_S) -> Web3:
     if urllib.parse.urlsplit(rpc_url).scheme not in ("http", "https"):
         raise ChainError("the RPC URL of the chain must begin with http:// or https://")
     web3 = Web3(
-        HTTPProvider(rpc_url, request_kwargs={"timeout": timeout}, exception_retry_configuration=None)
+        BoundedProvider(rpc_url, request_kwargs={"timeout": timeout}, exception_retry_configuration=None)
     )
     # These ask for the chain id before nearly every call, which doubles the requests. Addresses here are no
     # names, and a transaction for another chain is refused by the node, since its signature covers the id.
@@ -134,6 +198,10 @@ class Prepared:
     fees: Fees
 
 
+_CONFUSED: Final = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, DecodingError)
+"""What web3 and eth-abi throw when an answer has another form than they expect."""
+
+
 class GatewayLogContract:
     """The contract at one address.
 
@@ -181,13 +249,13 @@ class GatewayLogContract:
     def chain_id(self) -> int:
         """EIP-155 id of the chain that answers."""
         with self._asking("asking for the chain id"):
-            self._chain_id = self.web3.eth.chain_id
+            self._chain_id = _whole(self.web3.eth.chain_id, SQLITE_BITS)
         return self._chain_id
 
     def block_number(self) -> int:
         """Number of the newest block."""
         with self._asking("asking for the newest block"):
-            return self.web3.eth.block_number
+            return _whole(self.web3.eth.block_number, SQLITE_BITS)
 
     def check(self) -> int:
         """Makes sure that a GatewayLog for this chain answers at the address, and gives the chain id.
@@ -217,7 +285,7 @@ class GatewayLogContract:
         """The head of a log; a zero signer when the contract does not know it."""
         with self._asking("asking for the head of the log"):
             hashed, signer, owner, nonce, closed = self._contract.functions.head(log_id).call()
-        return Head(hashed, _raw(signer), _raw(owner), nonce, closed)
+            return Head(hashed, _raw(signer), _raw(owner), nonce, closed)
 
     def reserved(self, commitment: bytes) -> bool:
         """Whether a commitment to open a log is in a block."""
@@ -235,20 +303,7 @@ class GatewayLogContract:
             events: Sequence[EventData] = self._contract.events.Posted.get_logs(
                 from_block=first_block, to_block=last_block, argument_filters=filters
             )
-        found = []
-        for event in events:
-            named = event["args"]
-            checkpoint = ChainCheckpoint(
-                named["logId"],
-                named["seq"],
-                named["size"],
-                named["root"],
-                named["prev"],
-                named["start"],
-                named["end"],
-            )
-            found.append(Posted(checkpoint, bytes(event["transactionHash"]), event["blockNumber"]))
-        return found
+            return [_posted(event) for event in events]
 
     def history(
         self, log_id: bytes, *, seq: int | None = None, depth: int | None = None, window: int = LOG_WINDOW
@@ -287,17 +342,18 @@ class GatewayLogContract:
                 receipt = self.web3.eth.get_transaction_receipt(HexBytes(tx))
             except TransactionNotFound:
                 return None
-        return Receipt(tx, receipt["blockNumber"], receipt["gasUsed"], receipt["status"] == 1)
+            block, gas = (_whole(receipt[name], SQLITE_BITS) for name in ("blockNumber", "gasUsed"))
+            return Receipt(tx, block, gas, receipt["status"] == 1)
 
     def nonce(self, address: bytes) -> int:
         """Transactions of an account that are in blocks: the nonce of its next one."""
         with self._asking("asking for the account's nonce"):
-            return self.web3.eth.get_transaction_count(_checksum(address), "latest")
+            return _whole(self.web3.eth.get_transaction_count(_checksum(address), "latest"), SQLITE_BITS)
 
     def balance(self, address: bytes) -> int:
         """Money of an account, in wei."""
         with self._asking("asking for the account's balance"):
-            return self.web3.eth.get_balance(_checksum(address))
+            return _whole(self.web3.eth.get_balance(_checksum(address)), UINT256)
 
     def fees(self, max_fee_gwei: float, *, raised: float = 1.0) -> Fees:
         """Fees for a transaction that should be mined soon.
@@ -319,7 +375,8 @@ class GatewayLogContract:
                 raise ChainError(
                     f"the chain at {self._server} has no EIP-1559 fees (London); it cannot be used"
                 )
-            tip = self._recent_tip()
+            base = Wei(_whole(base, UINT64))
+            tip = _whole(self._recent_tip(), UINT64)
         if base > limit:
             raise FeeError(
                 f"the chain's base fee is {base / GWEI:.3f} gwei and chain.max_fee_gwei allows {max_fee_gwei:g}: "
@@ -331,7 +388,7 @@ class GatewayLogContract:
     def _recent_tip(self) -> int:
         try:
             history = self.web3.eth.fee_history(FEE_BLOCKS, "latest", [50.0])
-        except (Web3RPCError, KeyError, TypeError, ValueError):
+        except (Web3RPCError, LookupError, TypeError, ValueError, AttributeError):
             return DEFAULT_TIP  # a server without eth_feeHistory still takes transactions
         paid = [row[0] for row in history.get("reward") or [] if row and row[0] > 0]
         return int(statistics.median(paid)) if paid else DEFAULT_TIP
@@ -464,7 +521,7 @@ class GatewayLogContract:
         with self._asking(f"preparing {call.fn_name}"):
             try:
                 # A quarter more than the estimate: what a relay in between may add is far less.
-                gas = call.estimate_gas({"from": account.address}) * 5 // 4
+                gas = _whole(call.estimate_gas({"from": account.address}), SQLITE_BITS) * 5 // 4
             except ContractLogicError as error:
                 if gas_unknown is None or "this block" not in _revert_reason(error):
                     raise
@@ -498,7 +555,9 @@ class GatewayLogContract:
         except Web3RPCError as error:
             reason = _rpc_message(error)
             raise RefusedError(f"{what}: {self._server} answered: {reason}", reason) from error
-        except (RequestException, Web3Exception, OSError, ValueError, KeyError, TypeError) as error:
+        except UntrustedError as error:
+            raise UnreachableError(f"{what}: {self._server} answered {error}") from error
+        except (RequestException, Web3Exception, OSError, *_CONFUSED) as error:
             # The text of a connection error may hold the whole URL, and with it an access key.
             raise UnreachableError(
                 f"{what}: no usable answer from {self._server} ({type(error).__name__}): is the chain running?"
@@ -521,6 +580,23 @@ def _checksum(address: bytes) -> ChecksumAddress:
     return Web3.to_checksum_address("0x" + address.hex())
 
 
+def _posted(event: EventData) -> Posted:
+    named = event["args"]
+    checkpoint = ChainCheckpoint(
+        named["logId"],
+        named["seq"],
+        named["size"],
+        named["root"],
+        named["prev"],
+        named["start"],
+        named["end"],
+    )
+    tx = bytes(event["transactionHash"])
+    if len(tx) != 32:
+        raise UntrustedError("an event of no transaction")
+    return Posted(checkpoint, tx, _whole(event["blockNumber"], SQLITE_BITS))
+
+
 def _raw(address: str) -> bytes:
     return bytes.fromhex(address[2:])
 
@@ -530,7 +606,7 @@ def _compact_or_zero(signature: bytes) -> tuple[bytes, bytes]:
 
 
 def _revert_reason(error: ContractLogicError) -> str:
-    text = str(error.message or error)
+    text = shown(error.message or error)
     return text.removeprefix("execution reverted: ").removeprefix("execution reverted")
 
 
@@ -538,5 +614,5 @@ def _rpc_message(error: Web3RPCError) -> str:
     response = error.rpc_response or {}
     message = response.get("error", {})
     if isinstance(message, dict) and "message" in message:
-        return str(message["message"])
-    return str(error.message or error)
+        return shown(message["message"])
+    return shown(error.message or error)

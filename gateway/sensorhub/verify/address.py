@@ -47,7 +47,8 @@ def parse_address(given: str, option: str) -> Address:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = None
-    if not host or parts.scheme not in ("http", "https") or not given.isascii() or not given.isprintable():
+    plain = given.isascii() and given.isprintable() and " " not in given
+    if not host or parts.scheme not in ("http", "https") or not plain:
         raise VerifyError(option, "an address that begins with http:// or https:// is needed")
     where = (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
     authorization = ""

@@ -129,7 +129,8 @@ def flagged(events: Iterable[EventLog], contract: bytes, log_id: bytes) -> tuple
     for event in events:
         if event.address != contract or tuple(event.topics) != (FLAGGED, log_id):
             continue
-        start, stop, offset = (_uint(word) for word in _words(event.data, 3))
+        first, after, place = _words(event.data, 3)
+        start, stop, offset = _uint64(first), _uint64(after), _uint(place)
         length = _uint(event.data[offset : offset + WORD])
         reason = event.data[offset + WORD : offset + WORD + length]
         if len(reason) != length or length > MAX_REASON:
