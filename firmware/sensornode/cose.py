@@ -75,7 +75,9 @@ async def data(key, boot, seq, prev, tq, uptime, payload):
     return await sign1(key, header(key.public, boot, seq, prev, tq, uptime), payload)
 
 
-async def announce(key, boot, tq, uptime, base_name, kind, hardware, firmware, channels, claim=None, oldest=1):
+async def announce(
+    key, boot, tq, uptime, base_name, kind, hardware, firmware, channels, claim=None, oldest=1
+):
     """Announce of a node, which is outside the chain of data messages.
 
     :param base_name: see `senml.base_name`.
@@ -83,7 +85,16 @@ async def announce(key, boot, tq, uptime, base_name, kind, hardware, firmware, c
     :param claim: the one-time claim that enrols the node, or None.
     :param oldest: number of the oldest data message that can still be sent: the gateway stops waiting for any before it.
     """
-    content = {0: base_name, 1: key.public, 2: kind, 3: hardware, 4: firmware, 5: channels, 6: claim, 7: oldest}
+    content = {
+        0: base_name,
+        1: key.public,
+        2: kind,
+        3: hardware,
+        4: firmware,
+        5: channels,
+        6: claim,
+        7: oldest,
+    }
     return await sign1(key, header(key.public, boot, 0, NO_PREVIOUS, tq, uptime), cbor.encode(content))
 
 

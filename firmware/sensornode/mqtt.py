@@ -45,7 +45,7 @@ class Client:
         self._on_down = on_down
         self._tls = {"ssl": ssl, "server_hostname": host} if ssl else {}
         self._timeout = timeout
-        self._tx = memoryview(bytearray(room))
+        self._room = room
         self._rx = memoryview(bytearray(room_in))
         self._lock = asyncio.Lock()
         self._writer = None
@@ -69,8 +69,8 @@ class Client:
         opening = asyncio.open_connection(await address(self.host, self.port), self.port, **self._tls)
         self._reader, self._writer = await asyncio.wait_for(opening, self._timeout)
         self.down.clear()
-        if hasattr(self._writer, "transport"):  # CPython: drain() must wait, the buffer is used again
-            self._writer.transport.set_write_buffer_limits(0)
+        if hasattr(self._writer, "transport"):  # CPython: drain() must wait; 0 never ends it over TLS
+            self._writer.transport.set_write_buffer_limits(1, 0)
         try:
             await self._introduce()
             await asyncio.wait_for(self._accepted(), self._timeout)
@@ -167,26 +167,25 @@ class Client:
                 field = field.to_bytes(2, "big")
             parts.append(field)
         length = sum(len(part) for part in parts)
-        if length + 5 > len(self._tx):
-            raise ValueError("packet of %d bytes does not fit %d" % (length, len(self._tx)))
+        if length + 5 > self._room:
+            raise ValueError("packet of %d bytes does not fit %d" % (length, self._room))
+        # a long payload goes out from where it is: for a copy the heap may have no room in one piece
+        body = parts.pop() if parts and len(parts[-1]) > 512 else b""
+        packet = bytearray((first,))
+        while length > 0x7F:  # remaining length, section 2.2.3
+            packet.append(length & 0x7F | 0x80)
+            length >>= 7
+        packet.append(length)
+        for part in parts:
+            packet.extend(part)
         async with self._lock:
             writer = self._writer
             if self.down.is_set() or not writer:
                 raise self.error or MqttError("not connected")
-            tx = self._tx
-            tx[0] = first
-            at = 1
-            while length > 0x7F:  # remaining length, section 2.2.3
-                tx[at] = length & 0x7F | 0x80
-                length >>= 7
-                at += 1
-            tx[at] = length
-            at += 1
-            for part in parts:
-                tx[at : at + len(part)] = part
-                at += len(part)
-            writer.write(self._tx[:at])
-            await asyncio.wait_for(writer.drain(), self._timeout)
+            for part in (packet, body) if body else (packet,):
+                writer.write(part)
+                # before more is written: mbedTLS takes what it could not send only once more, and as it was
+                await asyncio.wait_for(writer.drain(), self._timeout)
             self._sent = ticks_ms()
 
     async def _fill(self, count):

@@ -6,7 +6,7 @@ A record is (big endian, the CRC covers everything after itself)
 
     crc32 u32 | length u16 | boot u32 | seq u32 | message
 
-and is written by one call to a file that is closed at once, so a power cut leaves an unfinished last record and never
+and is appended to a file that is closed at once, so a power cut leaves an unfinished last record and never
 a damaged earlier one. Only the gateway's receipt frees records. What was freed is not written down: the gateway says
 it again in the receipt that answers every announce, and that saves a flash write per message.
 """
@@ -68,8 +68,6 @@ class Spool:
         self._on_drop = on_drop
         self._disk = disk
         self._head = bytearray(HEADER)
-        self._record = bytearray(HEADER + MAX_MESSAGE)
-        self._view = memoryview(self._record)
         self._segments = []
         self._sealed = False  # the newest file takes no more records
         self.last = None
@@ -88,23 +86,23 @@ class Spool:
         length = len(message)
         if length > MAX_MESSAGE:
             raise ValueError("message of %d bytes is longer than %d" % (length, MAX_MESSAGE))
-        record = self._view[: HEADER + length]
-        struct.pack_into(">IHII", self._record, 0, 0, length, boot, seq)
-        record[HEADER:] = message
-        struct.pack_into(">I", self._record, 0, crc32(record[4:]))
+        head = self._head
+        struct.pack_into(">IHII", head, 0, 0, length, boot, seq)
+        struct.pack_into(">I", head, 0, crc32(message, crc32(memoryview(head)[4:])))
+        head = bytes(head)  # what is given up in between is read through the same buffer
         segments = self._segments
-        if not segments or self._sealed or segments[-1].size + len(record) > self._segment_size:
+        if not segments or self._sealed or segments[-1].size + HEADER + length > self._segment_size:
             self._open_segment(seq)
         try:
-            self._write(record)
+            self._write(head, message)
         except OSError:
             # flash is fuller than the ring was promised: give up the oldest file and try once more
             if len(segments) < 2:
                 raise
             self._drop_oldest()
             self._open_segment(seq)
-            self._write(record)
-        digest = hashlib.sha256(record[HEADER:]).digest()
+            self._write(head, message)
+        digest = hashlib.sha256(message).digest()
         self.last = (boot, seq, digest)
         return digest
 
@@ -145,7 +143,7 @@ class Spool:
         """Sequence number of the oldest message that is not freed and can be read, or None; reading goes on where it was."""
         cursor = self._cursor
         self.rewind()
-        record = self.next(self._record)
+        record = self.next(bytearray(MAX_MESSAGE))
         self._cursor = cursor
         return record[2] if record else None
 
@@ -182,14 +180,15 @@ class Spool:
             self._disk.mkdir(self._path)
             return
         numbers = sorted(int(name[:8], 16) for name in names if name.endswith(SUFFIX))
+        view = memoryview(bytearray(MAX_MESSAGE))
         for number in reversed(numbers):
             segment = Segment(number, None)
             try:
                 with self._disk.open(self._name(segment), "rb") as file:
                     if self.last is None:
-                        self._walk(file, segment)
+                        self._walk(file, segment, view)
                     else:
-                        segment.first = self._read(file, self._view)[2] or None
+                        segment.first = self._read(file, view)[2] or None
             except DamagedError:
                 self.damaged += 1
             if segment.first is None:
@@ -199,17 +198,17 @@ class Spool:
         if self._segments:
             self.freed = self._segments[0].first - 1
 
-    def _walk(self, file, segment):
+    def _walk(self, file, segment, view):
         """Find the newest intact record of the newest file that has one."""
         segment.size = 0
         try:
             while True:
-                length, boot, seq = self._read(file, self._view)
+                length, boot, seq = self._read(file, view)
                 if not length:
                     return
                 segment.first = segment.first or seq
                 segment.size += HEADER + length
-                self.last = (boot, seq, hashlib.sha256(self._view[:length]).digest())
+                self.last = (boot, seq, hashlib.sha256(view[:length]).digest())
         except DamagedError:
             self.clean = False
             self._sealed = True  # nothing may follow a torn record: readers stop there
@@ -230,16 +229,16 @@ class Spool:
             raise DamagedError
         return length, boot, seq
 
-    def _write(self, record):
+    def _write(self, head, message):
         newest = self._segments[-1]
         try:
             with self._disk.open(self._name(newest), "ab") as file:
-                if file.write(record) != len(record):
+                if file.write(head) + file.write(message) != HEADER + len(message):
                     raise OSError("short write to " + self._name(newest))
         except OSError:
             self._sealed = True
             raise
-        newest.size += len(record)
+        newest.size += HEADER + len(message)
 
     def _open_segment(self, seq):
         segments = self._segments
