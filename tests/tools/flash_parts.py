@@ -190,12 +190,17 @@ def dump(*_):
 
 
 signal.signal(signal.SIGUSR1, dump)
+with open(os.environ["LOAD"], "rb") as file:
+    loaded = file.read()
+server.get_flash_image().data[: len(loaded)] = loaded
 sys.exit(main(sys.argv[1:]))
 """
 
-    def __init__(self, home: Path, *words: str) -> None:
+    def __init__(self, home: Path, *words: str, flash: bytes = b"") -> None:
         self.port = free_port()
         self.dump = home / "flash.dump"
+        loaded = home / "flash.loaded"
+        loaded.write_bytes(flash)
         command = [
             sys.executable,
             "-c",
@@ -209,7 +214,7 @@ sys.exit(main(sys.argv[1:]))
         ]
         self.process = subprocess.Popen(
             command,
-            env={**os.environ, "DUMP": str(self.dump)},
+            env={**os.environ, "DUMP": str(self.dump), "LOAD": str(loaded)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -90,9 +90,13 @@ def test_from_the_tool_to_the_first_proof_that_verifies(
     assert f"bench-01 {key_id}".split() == listed.split()
     proof = tmp_path / "proof.json"
     gateway.wait(lambda: prove(gateway, index, proof), "a proof")
-    checked = subprocess.run([ROOT / "tools" / "verify", "proof", proof], capture_output=True, text=True)
-    assert "device-signed" in checked.stdout
-    assert "bench-01" in checked.stdout, checked.stdout + checked.stderr
+    checked = subprocess.run(
+        [ROOT / "tools" / "verify", "proof", proof, "--require", "device-signed,logged"],
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "bench-01" in checked.stdout
 
 
 def gateway_python() -> str:
@@ -109,7 +113,7 @@ def prove(gateway, index: int, path: Path) -> bool:
     return done.returncode == 0
 
 
-def test_a_node_is_seen_at_the_broker_and_in_the_api(gateway, micropython, image_file, tool, tmp_path):
+def test_a_node_is_seen_at_the_broker_and_in_the_public_log(gateway, micropython, image_file, tool, tmp_path):
     from flashing.registration import Claimed, Enrolment, Local, new_identity
     from flashing.settings import Broker
     from flashing.watch import ApiWatch, BrokerWatch, wait
@@ -141,7 +145,7 @@ def test_a_node_is_seen_at_the_broker_and_in_the_api(gateway, micropython, image
     image.write_bytes(whole.read_bytes()[VFS[3] :])
 
     time.sleep(1.2)  # the broker reads its password file again
-    api = ApiWatch(gateway.url, "bench-02")
+    api = ApiWatch(gateway.url, "roof", "bench-02")
     broker = BrokerWatch(Broker("127.0.0.1", gateway.mqtt_port), identity)
     node = Node(micropython, image)
     try:

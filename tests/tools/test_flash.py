@@ -60,10 +60,12 @@ def test_a_port_may_be_a_device(tool, image_file, tmp_path):
         board.stop()
 
 
-def test_an_open_network_needs_no_password(tool, board, image_file):
-    run = tool.node(board.url(), image_file, "--open", "--wifi", "attic")
+def test_an_open_network_needs_no_password(tool, image_file, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "whole.bin"
+    words = bench("socket://127.0.0.1:1", image_file, tool.claim())
+    run = tool.inside(monkeypatch, capsys, *words, "--image", path, "--open", "--wifi", "attic")
     assert run.returncode == 0, run.stderr
-    files = littlefs_image.read(board.flash()[VFS[3] : VFS[3] + VFS[4]])
+    files = littlefs_image.read(path.read_bytes()[VFS[3] : VFS[3] + VFS[4]])
     assert json.loads(files["node.json"])["wifi"] == [{"ssid": "attic"}]
 
 
@@ -117,9 +119,11 @@ def test_a_hash_that_does_not_come_back_is_told(tool, board, image_file):
     ended(tool.node(line.url, image_file, "--no-backup"), Exit.VERIFY)
 
 
-def test_a_board_that_is_unplugged_in_the_middle_is_told(tool, board, image_file):
+def test_a_board_that_is_unplugged_in_the_middle_is_told(tool, board, image_file, tmp_path):
     line = Line(board.port, lambda data, sent: data if sent < 60_000 else None)
-    run = tool.node(line.url, image_file, "--no-backup")
+    impatient = tmp_path / "esptool.cfg"
+    impatient.write_text("[esptool]\ntimeout = 1\nwrite_block_attempts = 1\nconnect_attempts = 1\n")
+    run = tool.node(line.url, image_file, "--no-backup", ESPTOOL_CFGFILE=str(impatient))
     assert run.returncode in (Exit.UNPLUGGED, Exit.NO_PORT), run.stdout + run.stderr
     ended(run, run.returncode)
     assert line.sent >= 60_000
@@ -135,50 +139,55 @@ def test_a_port_without_a_boot_loader(tool, image_file):
     ended(tool.node(line.url, image_file), Exit.NO_ANSWER)
 
 
-def put_node(board, tool, image_file, nvs: bytes) -> None:
-    """Makes the board a node that has run: its NVS holds a key."""
-    import subprocess
-    import sys
+@pytest.fixture
+def old_node(tool, image_file, tmp_path, monkeypatch, capsys):
+    """A board that is a node already: it has a key, and starts from its second slot."""
+    path = tmp_path / "whole.bin"
+    words = bench("socket://127.0.0.1:1", image_file, tool.claim())
+    assert tool.inside(monkeypatch, capsys, *words, "--image", path).returncode == 0
+    flash = bytearray(path.read_bytes())
+    values = {"key": KEY, "boot": 7, "seq": 65, "life": bytes((1, 0, 1, 255)) + bytes(31)}
+    flash[0x9000:0xF000] = nvs_image.build({"sensornode": values}, 0x6000)
+    board = Board(tmp_path, flash=bytes(flash))
+    yield board
+    board.stop()
 
-    assert tool.node(board.url(), image_file, "--no-backup").returncode == 0
-    path = tool.home / "nvs.bin"
-    path.write_bytes(nvs)
-    subprocess.run(
-        [sys.executable, "-m", "esptool", "--port", board.url(), "write-flash", "0x9000", str(path)],
-        check=True,
-        capture_output=True,
-    )
+
+KEY = bytes(range(100, 132))
 
 
-def test_a_node_is_neither_overwritten_by_accident_nor_is_its_key_copied(tool, board, image_file):
-    key = bytes(range(100, 132))
-    values = {"key": key, "boot": 7, "seq": 65, "life": bytes((1, 0, 1, 255)) + bytes(31)}
-    nvs = nvs_image.build({"sensornode": values}, 0x6000)
-    put_node(board, tool, image_file, nvs)
-    before = board.flash()
-    ended(tool.node(board.url(), image_file), Exit.OCCUPIED)
-    assert board.flash() == before
+def test_a_node_is_not_overwritten_by_accident(tool, old_node, image_file):
+    before = old_node.flash()
+    ended(tool.node(old_node.url(), image_file), Exit.OCCUPIED)
+    assert old_node.flash() == before
 
+
+def test_a_node_that_is_kept_keeps_key_and_settings_and_its_key_is_not_copied(tool, old_node, image_file):
+    before = old_node.flash()
     backup = tool.home / "backup"
     kept = tool("bench", "--site", "roof", "--name", "bench-01", "--keep", "--no-wait", "--backup-dir", backup,
-                "--port", board.url(), "--firmware", image_file)  # fmt: skip
+                "--port", old_node.url(), "--firmware", image_file)  # fmt: skip
     assert kept.returncode == 0, kept.stdout + kept.stderr
-    after = board.flash()
-    assert after[0x9000:0xF000] == nvs
+    after = old_node.flash()
+    assert after[0x9000:0xF000] == before[0x9000:0xF000]
     files = littlefs_image.read(after[VFS[3] : VFS[3] + VFS[4]])
     assert json.loads(files["node.json"])["wifi"][0]["password"] == WIFI_PASSWORD
     assert "app_b/sensornode/app.mpy" in files  # the slot that NVS says the node starts from
     assert "app_a/sensornode/app.mpy" not in files
 
     (saved,) = backup.iterdir()
-    assert key not in (saved / "nvs-without-key.bin").read_bytes()
+    assert KEY not in (saved / "nvs-without-key.bin").read_bytes()
     assert nvs_image.parse((saved / "nvs-without-key.bin").read_bytes())["sensornode"]["boot"] == 7
     assert json.loads((saved / "node.json").read_bytes())["node"] == "bench-01"
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in saved.iterdir())
 
-    erased = tool.node(board.url(), image_file, "--erase", "--no-backup")
-    assert erased.returncode == 0, erased.stdout + erased.stderr
-    assert nvs_image.parse(board.flash()[0x9000:0xF000]) == {}
+
+def test_a_node_that_is_erased_is_gone(tool, old_node, image_file):
+    run = tool.node(old_node.url(), image_file, "--erase", "--no-backup")
+    assert run.returncode == 0, run.stdout + run.stderr
+    flash = old_node.flash()
+    assert KEY not in flash
+    assert nvs_image.parse(flash[0x9000:0xF000]) == {}
 
 
 def test_secrets_are_in_no_argument_list_and_no_file_and_sigterm_leaves_nothing(
@@ -234,17 +243,17 @@ def test_what_esptool_is_configured_with_reaches_it(tool, board, image_file, tmp
     assert str(configuration) in run.stdout
 
 
-def test_without_a_board(tool, image_file, tmp_path):
+def test_without_a_board(tool, image_file, tmp_path, monkeypatch, capsys):
     """`--dry-run` and `--image` need neither board nor gateway, and the same input gives the same bytes."""
     claim = tool.claim()
     words = bench("socket://127.0.0.1:1", image_file, claim)
-    dry = tool(*words, "--dry-run")
+    dry = tool.inside(monkeypatch, capsys, *words, "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert "would run: esptool --port socket://127.0.0.1:1" in dry.stdout
     made = []
     for name in ("one.bin", "two.bin"):
         path = tmp_path / name
-        assert tool(*words, "--image", path).returncode == 0
+        assert tool.inside(monkeypatch, capsys, *words, "--image", path).returncode == 0
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         made.append(path.read_bytes())
     assert made[0] == made[1]

@@ -476,7 +476,7 @@ class Flash:
         if directory:
             watch = LogWatch(Path(directory), identity.site, identity.name)
         elif url:
-            watch = ApiWatch(url, identity.name)
+            watch = ApiWatch(url, identity.site, identity.name)
         if watch is not None:
             stack.callback(watch.close)
         return watch
@@ -531,9 +531,6 @@ class Flash:
             sight = wait(
                 watch, lambda seen: bool(seen.key_id), wishes.timeout, lambda part: step.bar("announce", part)
             )
-            if not sight.key_id and isinstance(watch, ApiWatch):
-                # the API tells of a node with its first reading only
-                sight = self._reading(watch, step.bar, hardware)
             if not sight.key_id:
                 raise FlashError(
                     Exit.NO_ANNOUNCE, f"no announce of {identity.name} within {wishes.timeout:g} s"

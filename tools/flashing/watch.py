@@ -3,21 +3,20 @@
 Three ways, each of which believes only what it can check:
 
 - `LogWatch` reads the log of a gateway on this computer.
-- `ApiWatch` asks a gateway's API, and takes the key from the proof of the first message.
+- `ApiWatch` reads the public log that a gateway elsewhere serves.
 - `BrokerWatch` listens at the broker as the node itself may (its user reads only below its own name), checks the announce's
   signature, and takes the gateway's receipt as the word that a reading is logged.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import ssl
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -27,7 +26,10 @@ from flashing.node_json import Identity
 from flashing.settings import Broker
 from sensorhub.channels import BY_NAME
 from sensorhub.log.entries import MessageEntry, NodeEntry, NodeEvent, decode_entry
+from sensorhub.log.merkle import TILE_WIDTH
+from sensorhub.log.note import Checkpoint, NoteError
 from sensorhub.log.reader import LogReader
+from sensorhub.log.tiles import ENTRIES, TilePath, parse_bundle
 from sensorhub.wire import (
     Pack,
     WireError,
@@ -121,91 +123,105 @@ def in_words(pack: Pack) -> str:
     return ", ".join(words[:4]) + (f" and {len(words) - 4} more" if len(words) > 4 else "")
 
 
-class LogWatch:
-    """The log of a gateway on this computer, from its present end on."""
+class EntryWatch(ABC):
+    """A log from its present end on, wherever it is read from."""
+
+    def __init__(self, site: str, node: str) -> None:
+        self._site, self._node = site, node
+        self._sight = Sight()
+        self._next = self.size()
+
+    @abstractmethod
+    def size(self) -> int:
+        """Number of entries that can be read; 0 for a log that has not begun."""
+
+    @abstractmethod
+    def entries(self, start: int, stop: int) -> Iterable[tuple[int, bytes]]:
+        """Those entries with their indices."""
+
+    def look(self) -> Sight:
+        """Reads what is new."""
+        size = self.size()
+        for index, raw in self.entries(self._next, size) if size > self._next else ():
+            self._take(index, raw)
+            self._next = index + 1
+        return self._sight
+
+    def _take(self, index: int, raw: bytes) -> None:
+        entry = decode_entry(raw)
+        if isinstance(entry, NodeEntry):
+            if entry.node == self._node and entry.event in (NodeEvent.ENROL, NodeEvent.ROTATE):
+                self._sight = Sight(kid(entry.public_key).hex())
+        elif isinstance(entry, MessageEntry) and not self._sight.reading:
+            signed = parse_signed(entry.message)
+            pack = parse_pack(signed.payload, tq=signed.tq)
+            if (pack.site, pack.node) == (self._site, self._node):
+                self._sight = self._sight.with_pack(signed.kid.hex(), pack, index)
+
+
+class LogWatch(EntryWatch):
+    """The log of a gateway on this computer."""
 
     def __init__(self, data_dir: Path, site: str, node: str) -> None:
         self._reader = LogReader(data_dir / "log")
-        self._next = self._reader.size()
-        self._site, self._node = site, node
-        self._sight = Sight()
+        super().__init__(site, node)
 
-    def look(self) -> Sight:
-        size = self._reader.size()
-        for index, raw in self._reader.entries(self._next, size) if size > self._next else ():
-            entry = decode_entry(raw)
-            sight = self._sight
-            if isinstance(entry, NodeEntry):
-                if entry.node == self._node and entry.event in (NodeEvent.ENROL, NodeEvent.ROTATE):
-                    self._sight = Sight(kid(entry.public_key).hex(), "", None)
-            elif isinstance(entry, MessageEntry) and not sight.reading:
-                signed = parse_signed(entry.message)
-                pack = parse_pack(signed.payload, tq=signed.tq)
-                if (pack.site, pack.node) == (self._site, self._node):
-                    self._sight = sight.with_pack(signed.kid.hex(), pack, index)
-        self._next = size
-        return self._sight
+    def size(self) -> int:
+        return self._reader.size()
+
+    def entries(self, start: int, stop: int) -> Iterable[tuple[int, bytes]]:
+        return self._reader.entries(start, stop)
 
     def close(self) -> None:
         self._reader.close()
 
 
-class ApiWatch:
-    """A gateway's API; messages that it knew before do not count."""
+class ApiWatch(EntryWatch):
+    """The public log of a gateway elsewhere (C2SP tlog-tiles), up to its newest checkpoint.
 
-    def __init__(self, url: str, node: str) -> None:
-        self._url, self._node = url, node
-        self._before = self._newest()[0]
-        self._sight = Sight()
+    The API's own words on a node would not do: a reading whose time is not known yet is logged, but in no series.
+    """
 
-    def look(self) -> Sight:
-        if self._sight.reading:
-            return self._sight
-        index, _rows = self._newest()
-        if index <= self._before:
-            return self._sight
+    def __init__(self, url: str, site: str, node: str) -> None:
+        self._url = url
+        super().__init__(site, node)
+
+    def size(self) -> int:
         try:
-            proof = self._get(f"/api/v1/proof/{index}")
-            entry = decode_entry(base64.b64decode(proof["entry"]))
-        except urllib.error.HTTPError:
-            return self._sight  # not covered by a checkpoint yet
-        except (ValueError, KeyError, TypeError):
-            raise FlashError(Exit.UNREACHABLE, f"{self._url} answers with something else") from None
-        if isinstance(entry, MessageEntry):
-            signed = parse_signed(entry.message)
-            pack = parse_pack(signed.payload, tq=signed.tq)
-            self._before = index
-            if pack.node == self._node:
-                self._sight = self._sight.with_pack(signed.kid.hex(), pack, index)
-        return self._sight
+            note = self._get("/log/checkpoint").decode()
+            return Checkpoint.parse(note.partition("\n\n")[0] + "\n").size
+        except urllib.error.HTTPError as error:
+            if error.code == 503:  # not begun
+                return 0
+            raise FlashError(Exit.UNREACHABLE, f"{self._url} answers with {error.code}") from None
+        except (ValueError, NoteError):
+            raise FlashError(
+                Exit.UNREACHABLE, f"{self._url} is no gateway: it has no log", "Correct --gateway."
+            ) from None
+
+    def entries(self, start: int, stop: int) -> Iterable[tuple[int, bytes]]:
+        for bundle in range(start // TILE_WIDTH, -(-stop // TILE_WIDTH)):
+            first = bundle * TILE_WIDTH
+            path = TilePath(ENTRIES, bundle, min(TILE_WIDTH, stop - first))
+            try:
+                found = parse_bundle(self._get(f"/log/{path}"))
+            except (urllib.error.HTTPError, ValueError) as error:
+                raise FlashError(Exit.UNREACHABLE, f"{self._url} does not give {path}: {error}") from None
+            for index, raw in enumerate(found, first):
+                if index >= start:
+                    yield index, raw
 
     def close(self) -> None:
         """Holds nothing."""
 
-    def _newest(self) -> tuple[int, list[dict[str, Any]]]:
-        """Log index of the newest message of the node, -1 for none."""
-        try:
-            rows: list[dict[str, Any]] = self._get(f"/api/v1/nodes/{self._node}/latest")
-        except urllib.error.HTTPError as error:
-            if error.code in (404, 503):
-                return -1, []
-            raise FlashError(Exit.UNREACHABLE, f"{self._url} answers with {error.code}") from None
-        return max((int(row["message"]) for row in rows), default=-1), rows
-
-    def _get(self, path: str) -> Any:
+    def _get(self, path: str) -> bytes:
         try:
             with urllib.request.urlopen(self._url + path, timeout=REQUEST_S) as answer:  # noqa: S310
-                return json.load(answer)
+                return bytes(answer.read())
         except urllib.error.HTTPError:
             raise
         except (urllib.error.URLError, OSError) as error:
             raise FlashError(Exit.UNREACHABLE, f"{self._url} does not answer: {error}") from None
-        except ValueError:
-            raise FlashError(
-                Exit.UNREACHABLE,
-                f"{self._url} is no gateway: it does not answer in JSON",
-                "Correct --gateway.",
-            ) from None
 
 
 class BrokerWatch:
