@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 
+from sensorhub.log import follower
 from sensorhub.log.entries import NodeEvent
+from sensorhub.log.log import Log
+from sensorhub.log.merkle import leaf_hash
+from sensorhub.log.note import NoteSigner
+from sensorhub.log.reader import LogReader
 from sensorhub.store import ResolutionError, SqliteStore, StoreError
 
 START = 1_700_006_400
@@ -139,7 +145,7 @@ def test_clockless_messages_are_dated_when_the_node_learns_the_time(network, tmp
     network.message("alder", START + 100, [("temperature", 3, 0)], uptime=100)
     after = network.message("alder", None, [("temperature", 4, 0)], uptime=200)
     with SqliteStore(path) as store:  # what waited for a date survives the process
-        store.apply(network.batch(2))
+        store.apply(network.batch(store.cursor()))
         store.settle()
         assert store.counts()["undated"] == 0
         raw = store.series("alder", "temperature", START, START + 300, "raw")
@@ -359,3 +365,88 @@ def test_absurd_numbers_do_not_stop_the_store(network, store):
     store.apply(network.batch())
     store.settle()
     assert store.series("alder", "temperature", START, START + 1, "1h")["n"] == [5]
+
+
+def two_logs(make_network):
+    """A log, and one that began with the same four entries and then went on otherwise."""
+    one, other = make_network(), make_network()
+    for second in range(10):
+        one.message("alder", START + second, [("temperature", second, 0)])
+        other.message("alder", START + second, [("temperature", second if second < 4 else 77, 0)])
+    assert one.entries[:4] == other.entries[:4]
+    return one, other
+
+
+def test_a_store_does_not_go_on_with_another_log(make_network, tmp_path):
+    one, other = two_logs(make_network)
+    other.message("alder", START + 100, [("temperature", 77, 0)])
+    with SqliteStore(tmp_path / "s") as store:
+        store.apply(one.batch())
+        content = store.dump()
+    with SqliteStore(tmp_path / "s") as store:
+        assert store.cursor() == 9
+        for _ in range(2):
+            with pytest.raises(
+                StoreError, match=r"made from another log.*entry 9.*`sensorhub rebuild store`"
+            ):
+                store.apply(other.batch(store.cursor()))
+        with pytest.raises(StoreError, match="needs log entry 9 once more"):
+            store.apply(other.batch(10))
+        assert store.dump() == content
+        one.message("alder", START + 100, [("temperature", 5, 0)])
+        store.apply(one.batch(store.cursor()))
+        assert store.cursor() == 11
+        assert store.counts()["messages"] == 11
+
+
+def test_a_store_knows_its_log(make_network, tmp_path):
+    one, _ = two_logs(make_network)
+    with SqliteStore(tmp_path / "s") as store:
+        assert store.log_id() is None
+        store.apply(one.batch(0, 3))
+        assert store.log_id() == leaf_hash(one.entries[0])
+    stranger = make_network()
+    stranger.message("birch", START, [("temperature", 1, 0)])
+    with SqliteStore(tmp_path / "s") as store:
+        with pytest.raises(StoreError, match="entry 0 is not"):
+            store.apply(stranger.batch())
+        store.apply(one.batch())
+        assert SqliteStore.open_readonly(tmp_path / "s").log_id() == leaf_hash(one.entries[0])
+
+
+def test_a_follower_stops_at_another_log(make_network, tmp_path):
+    logs = []
+    signer = NoteSigner.generate("lab.g/sensorhub")
+    for name, network in zip("ab", two_logs(make_network), strict=True):
+        with Log.open(tmp_path / name, origin=signer.name, signer=signer) as log:
+            for entry in network.entries:
+                log.append(entry)
+            log.commit()
+        logs.append(LogReader(tmp_path / name))
+
+    def follow(reader, until):
+        stop = threading.Event()
+        with SqliteStore(tmp_path / "s") as store:
+            sink = Sink(lambda fields: until(fields) and stop.set())
+            follower.run(store, reader, stop=stop, status=sink)
+            return store.dump()
+
+    content = follow(logs[0], lambda fields: fields["messages"] == 10)
+    seen = []
+    assert follow(logs[1], lambda fields: fields["error"] and not seen.append(fields["error"])) == content
+    assert "`sensorhub rebuild store`" in seen[0]
+
+
+class Sink:
+    def __init__(self, write):
+        self.write = write
+
+
+def test_totals_look_at_no_message_that_is_neither_undated_nor_cloned(network, store):
+    plans = []
+    store._db.set_trace_callback(plans.append)
+    store.counts()
+    store._db.set_trace_callback(None)
+    for query in plans:
+        for *_, step in store._db.execute(f"EXPLAIN QUERY PLAN {query}"):
+            assert "message" not in step or "INDEX message_undated" in step or "INDEX message_cloned" in step

@@ -61,6 +61,10 @@ class Store(Protocol):
         """The reading nearest to `time` (see `latest` for its fields), or None."""
         ...
 
+    def log_id(self) -> bytes | None:
+        """The log it was made from: leaf hash of entry 0, 32 bytes; None while it is empty."""
+        ...
+
     def verdict(self, message: int) -> tuple[int, list[tuple[int, int]]] | None:
         """(log index of the verdict entry in force, [(score 0-255, flags) in record order]) or None."""
         ...

@@ -263,8 +263,14 @@ class SqliteReader:
             nodes, messages, readings, judged, trusted = self._all(
                 "SELECT count(*), sum(messages), sum(readings), sum(judged), sum(trusted) FROM node"
             )[0]
-            undated = self._all("SELECT count(*) FROM message WHERE last IS NULL")[0][0]
-            cloned = self._all("SELECT count(*) FROM message WHERE clone IS NOT NULL")[0][0]
+            # named, because SQLite would rather scan the index of all messages than use the small one
+            undated, cloned = (
+                self._all(f"SELECT count(*) FROM message INDEXED BY {index} WHERE {which}")[0][0]  # noqa: S608
+                for index, which in (
+                    ("message_undated", "last IS NULL"),
+                    ("message_cloned", "clone IS NOT NULL"),
+                )
+            )
         return {
             "cursor": meta.get("cursor", 0),
             "nodes": nodes,
@@ -327,6 +333,11 @@ class SqliteReader:
                     distance, row, record = nearest
                     best = distance, self._reading(node, channel, rows, unpack(rows), row, record)
         return best[1] if best else None
+
+    def log_id(self) -> bytes | None:
+        """The log it was made from: leaf hash of entry 0, 32 bytes; None while it is empty."""
+        rows = self._all("SELECT value FROM meta WHERE key = 'log_id'")
+        return rows[0][0] or None if rows else None
 
     def verdict(self, message: int) -> tuple[int, list[tuple[int, int]]] | None:
         """The verdict in force on a message; see `Store.verdict`."""

@@ -11,7 +11,7 @@ from typing import Final
 from sensorhub.errors import SensorhubError
 
 #: Stored as `user_version`; a store of another version is rebuilt, never migrated.
-VERSION: Final = 1
+VERSION: Final = 2
 
 FIVE_MINUTES: Final = 300
 HOUR: Final = 3600

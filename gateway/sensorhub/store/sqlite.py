@@ -20,6 +20,7 @@ import numpy as np
 from sensorhub.channels import BY_NAME
 from sensorhub.flags import TRUSTED
 from sensorhub.log.entries import MESSAGE, NODE, VERDICT, NodeEntry, NodeEvent, decode_entry, kind_of
+from sensorhub.log.merkle import leaf_hash
 from sensorhub.nodes.dater import Dater
 from sensorhub.store.reader import SqliteReader, unpack
 from sensorhub.store.rollup import Columns, Summary, combine, summarise
@@ -89,6 +90,7 @@ class SqliteStore(SqliteReader):
             self._db = connect(path, write=True)
             self._state = State()
             self._load()
+            self._joined = self._state.cursor == 0  # whether the log was seen to continue the store
         except BaseException:
             os.close(self._guard)
             raise
@@ -121,8 +123,12 @@ class SqliteStore(SqliteReader):
                 self._guard = -1
 
     def cursor(self) -> int:
-        """The log index of the first entry that is not in the store yet."""
-        return self._state.cursor
+        """The log index of the first entry that the store asks for.
+
+        That is the first one not in it, but once after opening the last one that is: it shows whether the log is
+        still the one that the store was made from.
+        """
+        return self._state.cursor - (not self._joined)
 
     def status(self) -> dict[str, Any]:
         """Totals for the status file: what `counts` says, and how many buckets await their rollup.
@@ -140,14 +146,20 @@ class SqliteStore(SqliteReader):
         """Takes in entries, in order from the cursor on, in one transaction; earlier ones are passed over.
 
         Raises:
-            StoreError: entries between the cursor and the batch are missing.
+            StoreError: entries between the cursor and the batch are missing, or the log is another one than the
+                store was made from.
             EntryError: an entry of the log is damaged.
         """
         with self._lock, _Transaction(self):
             state = self._state
             for index, entry in batch:
                 if index < state.cursor:
+                    self._compare(index, entry)
                     continue
+                if not self._joined:
+                    raise StoreError(
+                        f"the store {self.path} needs log entry {state.cursor - 1} once more and was given {index}"
+                    )
                 if index > state.cursor:
                     raise StoreError(
                         f"the store {self.path} needs log entry {state.cursor} next and was given {index}"
@@ -164,10 +176,26 @@ class SqliteStore(SqliteReader):
                 elif kind == 0:
                     decode_entry(entry)  # names what is wrong with it
                 state.cursor = index + 1
+            if batch and state.cursor == batch[-1][0] + 1:
+                state.leaf = leaf_hash(batch[-1][1])
+                if batch[0][0] == 0:
+                    state.log_id = leaf_hash(batch[0][1])
             pause = max(SETTLE_INTERVAL, self._settle_took / SETTLE_SHARE)
             if len(state.dirty) > MOST_DIRTY or time.monotonic() - self._settled >= pause:
                 self._settle()
             self._flush()
+
+    def _compare(self, index: int, entry: bytes) -> None:
+        """Holds an entry that the store has already taken in against what it remembers of it."""
+        state = self._state
+        known = {0: state.log_id, state.cursor - 1: state.leaf}.get(index)
+        if known is not None and known != leaf_hash(entry):
+            raise StoreError(
+                f"the store {self.path} was made from another log, or from a later state of this one: entry {index} "
+                "is not the one it has taken in. Was the log restored from a copy? `sensorhub rebuild store` makes "
+                "the store anew from this log"
+            )
+        self._joined |= index == state.cursor - 1
 
     def idle(self) -> None:
         """Brings the rollups up to date when the log is quiet."""
@@ -577,6 +605,8 @@ class SqliteStore(SqliteReader):
             state.new_dirty.clear()
         meta: list[tuple[str, Any]] = [
             ("cursor", state.cursor),
+            ("log_id", state.log_id),
+            ("leaf", state.leaf),
             ("clock", state.clock),
             ("raw_from", state.raw_from),
             ("five_minute_from", state.five_minute_from),

@@ -44,6 +44,8 @@ class State:
     """What the follower keeps in memory of the database, and what it has not yet written."""
 
     cursor: int = 0
+    log_id: bytes = b""
+    leaf: bytes = b""
     clock: float | None = None
     raw_from: int = 0
     five_minute_from: int = 0
