@@ -65,7 +65,7 @@ def main():
         setattr(machine, name, getattr(bench, name))
     sys.path[:] = ["", ".frozen", "/lib"]
     vfs.umount("/")
-    vfs.mount(vfs.VfsLfs2(flash, readsize=32, progsize=32, lookahead=32), "/")
+    vfs.mount(flash, "/")  # finds out that it is LittleFS, as the board does
     with open("/main.py") as file:
         source = file.read()
     exec(source, {"__name__": "__main__"})

@@ -331,6 +331,23 @@ def test_every_exit_code_is_distinct_and_the_readme_has_them_all():
     assert document() in (ROOT / "tools" / "README.md").read_text()
 
 
+def test_the_readme_names_every_setting_and_every_option():
+    import re
+
+    from flash_parts import ROOT
+
+    from flashing.settings import SETTINGS
+
+    readme = (ROOT / "tools" / "README.md").read_text()
+    for setting in SETTINGS:
+        assert f"| `{setting.key}` | `{setting.variable}` |" in readme
+    written = set(re.findall(r"`(--[a-z0-9-]+)", readme))
+    source = (ROOT / "tools" / "flashing" / "cli.py").read_text()
+    source += (ROOT / "tools" / "simulation.py").read_text()
+    for option in written:
+        assert f'"{option}"' in source or f"    {option[2:].replace('-', '_')}: " in source, option
+
+
 def test_every_exit_code_is_used_somewhere():
     from flash_parts import ROOT
 
