@@ -11,11 +11,12 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import cbor2
 import pytest
 
-from sensorhub.log.appender import MAX_ENTRIES, MAX_REQUEST, AppendError, AppendServer, LogClient
+from sensorhub.log.appender import MAX_ENTRIES, MAX_REQUEST, REFUSED, AppendError, AppendServer, LogClient
 from sensorhub.log.entries import ArtefactEntry, MessageEntry, VerdictEntry, encode_entry
 from sensorhub.log.errors import LogError, LogFullError
 from sensorhub.log.reader import LogReader
@@ -30,11 +31,13 @@ class Writer:
         self.failure: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
+        self.busy = threading.Event()
 
     def submit(self, entries: list[bytes]) -> concurrent.futures.Future[int]:
         return self.executor.submit(self.append, entries)
 
     def append(self, entries: list[bytes]) -> int:
+        self.busy.set()
         self.gate.wait()
         if self.failure:
             raise self.failure
@@ -124,6 +127,14 @@ def test_a_threaded_client(client):
         (b"", "not of a kind"),
         (b"\x83\x04\x00", "CBOR"),
         (cbor2.dumps([4, 1, b"", "rules/1", [[1, [[999, 0]]]]]), "score"),
+        (cbor2.dumps([4, 1, b"", "rules/1", [[1, [[True, 0]]]]]), "score"),
+        (cbor2.dumps([4, 1, b"", "rules/1", [[1, [[1, -1]]]]]), "flags"),
+        (cbor2.dumps([4, 1, b"", "rules/1", [[1.0, [[1, 1]]]]]), "index"),
+        (cbor2.dumps([4, -1, b"", "rules/1", [[1, [[1, 1]]]]]), "ms"),
+        (cbor2.dumps([4, 1, b"m", "rules/1", [[1, [[1, 1]]]]]), "model"),
+        (cbor2.dumps([4, 1, b"", 1, [[1, [[1, 1]]]]]), "rules"),
+        (cbor2.dumps([4, 1, b"", "rules/1", [[1, [[1, 1, 1]]]]]), "fields"),
+        (b"\x85\x04\x18\x01\x40\x67rules/1\x80", "deterministic"),
         (verdict(1) + b"\0", "deterministic"),
         ("text", "no byte string"),
     ],
@@ -148,9 +159,22 @@ def test_requests_that_are_refused(client, server):
             (length,) = struct.unpack(">I", raw.recv(4, socket.MSG_WAITALL))
             return cbor2.loads(raw.recv(length, socket.MSG_WAITALL))
 
-    for body in (b"\xff", b"", cbor2.dumps({}), cbor2.dumps([]), os.urandom(50)):
-        assert isinstance(ask(struct.pack(">I", len(body)) + body), str)
-    assert "at most" in ask(struct.pack(">I", MAX_REQUEST + 1))
+    wrong = (
+        {},
+        [],
+        [verdict(0)],
+        [1000, []],
+        ["1", [verdict(0)]],
+        [1000, [verdict(0)], 1],
+        [1000, {1: verdict(0)}],
+    )
+    for body in (b"\xff", b"", *map(cbor2.dumps, wrong), os.urandom(50)):
+        status, text = ask(struct.pack(">I", len(body)) + body)
+        assert status == REFUSED
+        assert "an append request" in text
+    status, text = ask(struct.pack(">I", MAX_REQUEST + 1))
+    assert status == REFUSED
+    assert "at most" in text
     assert client.append([verdict(0)]) == 0
 
 
@@ -191,6 +215,40 @@ def test_a_client_that_gives_up_waiting_is_uncertain(server, writer):
         # The late answer to the first request is not taken for that of the second.
         assert LogClient(server.path).append([verdict(1)]) == 1
         assert client.append([verdict(2)]) == 2
+
+
+def test_what_the_writer_has_not_begun_is_withdrawn_when_time_is_over(server, writer, tmp_path):
+    writer.gate.clear()
+    with LogClient(server.path, timeout=10) as patient, LogClient(server.path, timeout=0.3) as hurried:
+        first = threading.Thread(target=patient.append, args=([verdict(0)],))
+        first.start()
+        assert writer.busy.wait(10)
+        with pytest.raises(AppendError, match="nothing was appended") as caught:
+            hurried.append([verdict(1)])
+        assert not caught.value.uncertain
+        # nor what a client asked for that went away
+        away = socket.socket(socket.AF_UNIX)
+        away.connect(str(server.path))
+        request = cbor2.dumps([60_000, [verdict(2)]])
+        away.sendall(struct.pack(">I", len(request)) + request)
+        away.close()
+        time.sleep(1.0)
+        writer.gate.set()
+        first.join()
+        assert patient.append([verdict(3)]) == 1
+    with LogReader(tmp_path / "log") as reader:
+        assert [entry for _, entry in reader.entries(0)] == [verdict(0), verdict(3)]
+
+
+def test_the_writer_says_itself_when_it_does_not_know(client, writer):
+    writer.failure = AppendError("the sync failed", uncertain=True)
+    with pytest.raises(AppendError, match="the sync failed") as caught:
+        client.append([verdict(0)])
+    assert caught.value.uncertain
+    writer.failure = AppendError("look in the log for the reason")
+    with pytest.raises(AppendError, match="refused") as caught:
+        client.append([verdict(0)])
+    assert not caught.value.uncertain
 
 
 def test_a_client_connects_again_when_the_server_was_away(tmp_path, writer):

@@ -28,18 +28,19 @@ from sensorhub.ingest.guard import Guard, Logged
 from sensorhub.ingest.index import MessageIndex
 from sensorhub.ingest.packets import Publish
 from sensorhub.ingest.quarantine import Quarantine, Refused
+from sensorhub.log.appender import AppendError
 from sensorhub.log.entries import (
+    GENESIS,
     MESSAGE,
     NODE,
     Genesis,
-    MessageEntry,
     NodeEntry,
     NodeEvent,
     decode_entry,
     encode_entry,
     kind_of,
 )
-from sensorhub.log.errors import LogError
+from sensorhub.log.errors import LogError, LogUnsyncedError
 from sensorhub.log.log import Log
 from sensorhub.log.merkle import leaf_hash
 from sensorhub.log.reader import LogReader
@@ -101,6 +102,7 @@ class Committer:
     Attributes:
         messages, readings, duplicates, refused: counted since the start of this process.
         problem: why the log cannot be written at the moment, or None.
+        failure: why `run` ended by itself, or None: the log has to be opened again by a new process.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Committer:
         self.duplicates = 0
         self.refused: Counter[Reason] = Counter()
         self.problem: str | None = None
+        self.failure: LogError | None = None
         self.claims_problem: str | None = None
         self.quarantine_problem: str | None = None
         self.states: dict[str, dict[str, Any]] = {}
@@ -186,24 +189,27 @@ class Committer:
         self._queue.put(item)
 
     def submit(self, entries: Sequence[bytes]) -> Future[int]:
-        """Queues entries of another process; from any thread.
+        """Queues entries of another process, which `AppendServer` has checked; from any thread.
 
         Returns:
-            The index of the first once all are committed; a SensorhubError when they were refused or the
-            gateway stops.
+            The index of the first once all are committed. A SensorhubError when they were refused, when the disk
+            does not take them or the gateway stops: then none is in the log, unless it is an `AppendError` that
+            says so. It may be cancelled until the committer begins with it.
         """
         first: Future[int] = Future()
         self.put(Submission(entries, first))
         return first
 
     def run(self) -> None:
-        """Works until `stop`."""
+        """Works until `stop`, or until a failed sync leaves nobody knowing what the disk holds."""
         try:
             while self._round():
                 pass
             self._save()
         except _StopError:
             pass
+        except LogUnsyncedError as error:
+            self.failure = error
         finally:
             self._refuse_rest()
             if self._index is not None:
@@ -215,25 +221,23 @@ class Committer:
         self._queue.put(None)
 
     def _round(self) -> bool:
-        """One group commit; False when it was the last."""
+        """One group commit of messages and one of what other processes append; False when it was the last."""
         items, go_on = self._gather()
-        acknowledgements: list[tuple[list[int], int, int]] = []
-        appended: list[tuple[Future[int], int]] = []
-        for item in items:
-            if isinstance(item, Submission):
-                first = self._append(item)
-                if first is not None:
-                    appended.append((item.first, first))
-            else:
-                item.done.wait()
-                acknowledgements.append(self._batch(item))
-        if self.log.size > self.log.committed:
-            self._commit()
-        self._flush_quarantine()
-        for mids, count, epoch in acknowledgements:
-            self._settle(mids, count, epoch)
-        for future, first in appended:
-            future.set_result(first)
+        submissions = [item for item in items if isinstance(item, Submission)]
+        try:
+            acknowledgements: list[tuple[list[int], int, int]] = []
+            for item in items:
+                if isinstance(item, Batch):
+                    item.done.wait()
+                    acknowledgements.append(self._batch(item))
+            if self.log.size > self.log.committed:
+                self._commit()
+            self._flush_quarantine()
+            for mids, count, epoch in acknowledgements:
+                self._settle(mids, count, epoch)
+            self._append_all(submissions)
+        finally:
+            _refuse(submissions)
         self._spend()
         self._send_receipts()
         self._save_sometimes()
@@ -262,6 +266,8 @@ class Committer:
         while True:
             try:
                 self.log.commit()
+            except LogUnsyncedError:
+                raise
             except LogError as error:
                 self.problem = str(error)
                 if self._stop.wait(RETRY_SECONDS):
@@ -455,27 +461,63 @@ class Committer:
             self._receipted[node] = now
             del self._pending[node]
 
-    def _append(self, submission: Submission) -> int | None:
-        """Appends a submission and returns where; None when it was refused and is answered."""
+    def _append_all(self, submissions: Sequence[Submission]) -> None:
+        """Appends what other processes asked for, unless they gave up in between."""
+        taken: list[tuple[Future[int], int]] = []
+        for submission in submissions:
+            if not submission.first.set_running_or_notify_cancel():
+                continue
+            try:
+                node_entries = self._admit(submission.entries)
+                first = self.log.append_many(submission.entries)
+            except SensorhubError as error:
+                submission.first.set_exception(error)
+                continue
+            taken.append((submission.first, first))
+            # what is asked for next may depend on it
+            if node_entries and self._conclude(taken):
+                for offset, entry in node_entries:
+                    self.registry.apply(first + offset, entry)
+            if node_entries:
+                taken = []
+        self._conclude(taken)
+
+    def _conclude(self, taken: Sequence[tuple[Future[int], int]]) -> bool:
+        """Commits what other processes asked for, or takes it all back; says which."""
+        if not taken:
+            return True
         try:
-            node_entries = self._admit(submission.entries)
-            first = self.log.append_many(submission.entries)
-        except SensorhubError as error:
-            submission.first.set_exception(error)
-            return None
-        for offset, entry in node_entries:
-            self.registry.apply(first + offset, entry)
-        return first
+            try:
+                self.log.commit()
+            except LogUnsyncedError:
+                raise
+            except LogError as error:
+                if self.log.committed == taken[0][1]:
+                    # a request that waits for the disk would still be appended after its client asked again
+                    self.log.rollback()
+                    for future, _ in taken:
+                        future.set_exception(error)
+                    return False
+                self._commit()
+        except BaseException as error:
+            for future, _ in taken:
+                future.set_exception(
+                    AppendError(f"{error}; look in the log before you repeat it", uncertain=True)
+                )
+            raise
+        for future, first in taken:
+            future.set_result(first)
+        return True
 
     def _admit(self, entries: Sequence[bytes]) -> list[tuple[int, NodeEntry]]:
         node_entries = []
         for offset, entry in enumerate(entries):
-            decoded = decode_entry(entry)
-            if isinstance(decoded, (MessageEntry, Genesis)):
-                raise RefusedEntryError(
-                    f"a {type(decoded).__name__} cannot be appended from outside: messages come by MQTT only"
-                )
-            if isinstance(decoded, NodeEntry):
+            kind = kind_of(entry)
+            if kind in (MESSAGE, GENESIS):
+                raise RefusedEntryError("messages come by MQTT only, and a log has one genesis entry")
+            if kind == NODE:
+                decoded = decode_entry(entry)
+                assert isinstance(decoded, NodeEntry)
                 if (refusal := self.registry.refusal(decoded)) is not None:
                     raise RefusedEntryError(refusal)
                 node_entries.append((offset, decoded))
@@ -604,4 +646,12 @@ class Committer:
             except queue.Empty:
                 return
             if isinstance(item, Submission):
-                item.first.set_exception(SensorhubError("the gateway is stopping; append again when it runs"))
+                _refuse([item])
+
+
+def _refuse(submissions: Sequence[Submission]) -> None:
+    """Answers those that nobody has begun with."""
+    for submission in submissions:
+        future = submission.first
+        if not (future.done() or future.running()) and future.set_running_or_notify_cancel():
+            future.set_exception(SensorhubError("the gateway is stopping; append again when it runs"))

@@ -122,13 +122,19 @@ class Ingest:
                 origin=f"{self._site}.{self._gateway}/sensorhub",
                 signer=self._signer,
             )
-            stack.callback(log.close)
+            stack.callback(self._close, log)
             reader = LogReader(self._data_dir / "log")
             stack.callback(reader.close)
             if self._broker is not None:
                 self._broker.start()
                 stack.callback(self._broker.stop)
             self._serve(log, reader, stack)
+
+    def _close(self, log: Log) -> None:
+        broken = self._committer is not None and self._committer.failure is not None
+        # a disk that failed may fail again; what is to be said is why the process ends
+        with contextlib.suppress(SensorhubError) if broken else contextlib.nullcontext():
+            log.close()
 
     def _serve(self, log: Log, reader: LogReader, stack: contextlib.ExitStack) -> None:
         subscriber = self._subscriber = Subscriber(
@@ -198,6 +204,12 @@ class Ingest:
     def _watch(self, subscriber: Subscriber, commits: threading.Thread) -> None:
         while not self._stop.is_set():
             if not commits.is_alive():
+                committer = self._committer
+                if committer is not None and committer.failure is not None:
+                    raise SensorhubError(
+                        f"the disk failed: {committer.failure}. Nothing that was acknowledged is in doubt; this "
+                        "process ends, and the next start finds out what the disk holds"
+                    )
                 raise SensorhubError("the committer ended by itself; the traceback above says why")
             self._write_status()
             if subscriber.subscribed:

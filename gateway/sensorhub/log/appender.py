@@ -1,9 +1,15 @@
 """How other processes append to the log: a Unix stream socket beside its only writer.
 
-Each message is a 32-bit big-endian length and CBOR: the request an array of entries (byte strings), the
-answer the index of the first of them, or a text that says why none was taken. The answer comes after the
-commit. A client that loses the connection before the answer cannot know whether its entries are in the log:
-delivery is at least once only if the caller looks there before it repeats.
+Each message is a 32-bit big-endian length and CBOR. The request is `[milliseconds the client waits, [entry, ..]]`,
+entries being byte strings; the answer `[status, value]`:
+
+    0 appended   index of the first entry; all are committed
+    1 refused    a text that says why; none is or will be in the log
+    2 unknown    a text; they may or may not be in the log
+
+A request that the writer has not begun when its client's time is over, or when its client is gone, is withdrawn, so
+that nothing is appended behind the back of a client that asks again. A client that loses the connection before
+the answer cannot know either: it looks in the log before it repeats.
 """
 
 from __future__ import annotations
@@ -36,8 +42,16 @@ _LENGTH: Final = struct.Struct(">I")
 #: sun_path has 108 bytes with its closing zero.
 _LONGEST_PATH: Final = 107
 _CONNECT_PAUSE: Final = 0.05
+#: Seconds between two looks whether a client that waits is still there.
+_LOOK: Final = 0.25
+#: The share of its time that a client lets the server wait, so that the answer arrives before it gives up.
+_SHARE: Final = 0.8
+APPENDED, REFUSED, UNKNOWN = 0, 1, 2
+_MAX_INT: Final = 2**63 - 1
 
-#: Hands entries to the writer; the future gives the first index once they are committed.
+#: Hands entries to the writer; the future gives the first index once they are committed. The writer asks
+#: `set_running_or_notify_cancel` before it begins, and leaves out what was cancelled. An exception means that none
+#: is in the log, but for an `AppendError` with `uncertain` set.
 Submit = Callable[[list[bytes]], "concurrent.futures.Future[int]"]
 
 
@@ -85,6 +99,40 @@ def _send(connection: socket.socket, data: bytes) -> None:
     connection.sendall(_LENGTH.pack(len(data)) + data)
 
 
+def _gone(connection: socket.socket) -> bool:
+    """Whether the other side has closed; it says nothing while it waits for an answer."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _is_verdict(data: bytes) -> bool:
+    """Whether `decode_entry` would take this for a verdict, at a third of its cost: there is one pair a reading."""
+    try:
+        array = cbor2.loads(data)
+        kind, ms, model, rules, verdicts = array
+        if kind != VERDICT or cbor2.dumps(array) != data:
+            return False
+        if type(ms) is not int or not 0 <= ms <= _MAX_INT or type(rules) is not str:
+            return False
+        if type(model) is not bytes or len(model) not in (0, 32):
+            return False
+        for index, pairs in verdicts:
+            if type(index) is not int or not 0 <= index <= _MAX_INT:
+                return False
+            for score, flags in pairs:
+                if type(score) is not int or not 0 <= score <= 255:
+                    return False
+                if type(flags) is not int or not 0 <= flags <= _MAX_INT:
+                    return False
+    except Exception:  # noqa: BLE001 - the slow way names what is wrong
+        return False
+    return True
+
+
 class AppendServer:
     """Takes entries from other processes for the one that writes the log.
 
@@ -92,7 +140,7 @@ class AppendServer:
         path: socket to make, mode 0600; a dead one left there is replaced.
         submit: called with checked entries from one of the server's threads; must not block. Its future
             gives the index of the first once all are committed, or the exception that prevented it.
-        timeout: seconds to wait for a commit before the client is told that the outcome is unknown.
+        timeout: seconds to wait at most for the writer to begin and to commit.
         kinds: entry kinds that clients may append.
     """
 
@@ -177,9 +225,10 @@ class AppendServer:
             while not self._closing:
                 (length,) = _LENGTH.unpack(_receive(connection, _LENGTH.size))
                 if length > MAX_REQUEST:
-                    _send(connection, cbor2.dumps(f"a request has at most {MAX_REQUEST} bytes, not {length}"))
+                    text = f"a request has at most {MAX_REQUEST} bytes, not {length}"
+                    _send(connection, cbor2.dumps((REFUSED, text)))
                     return
-                answer = self._answer(_receive(connection, length))
+                answer = self._answer(_receive(connection, length), connection)
                 _send(connection, cbor2.dumps(answer))
         except OSError:
             return  # the client went away; what it sent whole is or will be in the log
@@ -188,27 +237,45 @@ class AppendServer:
                 self._connections.pop(connection, None)
             connection.close()
 
-    def _answer(self, request: bytes) -> int | str:
+    def _answer(self, request: bytes, connection: socket.socket) -> tuple[int, int | str]:
         try:
-            entries = self._check(request)
+            patience, entries = self._check(request)
         except EntryError as error:
-            return str(error)
+            return REFUSED, str(error)
+        future = self._submit(entries)
+        deadline = time.monotonic() + min(self._timeout, patience)
+        while not future.done():
+            left = deadline - time.monotonic()
+            if left > 0 and not self._closing and not _gone(connection):
+                concurrent.futures.wait((future,), min(left, _LOOK))
+            elif future.cancel():
+                return REFUSED, "the log writer did not get to it in time; nothing was appended"
+            elif future.done():
+                break
+            else:
+                return UNKNOWN, "not committed in time; look in the log before you repeat it"
         try:
-            return self._submit(entries).result(self._timeout)
-        except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
-            return f"not committed within {self._timeout:g} s; look in the log before you repeat it"
+            return APPENDED, future.result()
+        except AppendError as error:
+            return UNKNOWN if error.uncertain else REFUSED, str(error)
         except SensorhubError as error:
-            return str(error)
+            return REFUSED, str(error)
+        except concurrent.futures.CancelledError:
+            return REFUSED, "the log writer ended; nothing was appended"
         except Exception as error:  # noqa: BLE001 - what the writer met is an answer, not this thread's end
-            return f"{type(error).__name__}: {error}"
+            return REFUSED, f"{type(error).__name__}: {error}"
 
-    def _check(self, request: bytes) -> list[bytes]:
+    def _check(self, request: bytes) -> tuple[float, list[bytes]]:
+        """Seconds the client waits, and its entries."""
         try:
-            entries = cbor2.loads(request)
+            content = cbor2.loads(request)
         except Exception as error:  # cbor2 lets several exception types through, depending on the bytes
             raise EntryError(f"an append request is CBOR, this is not: {error}") from error
+        if type(content) is not list or len(content) != 2 or type(content[0]) is not int:
+            raise EntryError("an append request is an array of milliseconds and entries")
+        patience, entries = content
         if type(entries) is not list or not 0 < len(entries) <= MAX_ENTRIES:
-            raise EntryError(f"an append request is an array of 1 to {MAX_ENTRIES} entries")
+            raise EntryError(f"an append request holds an array of 1 to {MAX_ENTRIES} entries")
         for position, entry in enumerate(entries):
             if type(entry) is not bytes:
                 raise EntryError(f"entry {position} of the request is no byte string")
@@ -216,11 +283,13 @@ class AppendServer:
                 raise EntryError(
                     f"entry {position} of the request is not of a kind that may be appended here"
                 )
+            if _is_verdict(entry):
+                continue
             try:
                 decode_entry(entry)
             except EntryError as error:
                 raise EntryError(f"entry {position} of the request: {error}") from error
-        return entries
+        return patience / 1000, entries
 
 
 class LogClient:
@@ -249,22 +318,25 @@ class LogClient:
         Raises:
             AppendError: refused or unreachable; with `uncertain` set, look in the log before repeating.
         """
-        request = cbor2.dumps(list(entries))
-        if len(request) > MAX_REQUEST or not 0 < len(entries) <= MAX_ENTRIES:
+        size = sum(map(len, entries))
+        if size > MAX_REQUEST - (1 << 17) or not 0 < len(entries) <= MAX_ENTRIES:
             raise AppendError(
-                f"one append takes 1 to {MAX_ENTRIES} entries and {MAX_REQUEST} bytes, not {len(entries)} and {len(request)}"
+                f"one append takes 1 to {MAX_ENTRIES} entries and {MAX_REQUEST - (1 << 17)} bytes, "
+                f"not {len(entries)} and {size}"
             )
         deadline = time.monotonic() + self._timeout
         with self._lock:
             connection = self._connect(deadline)
             sent = False
             try:
-                connection.settimeout(max(deadline - time.monotonic(), 0.001))
-                _send(connection, request)
+                left = max(deadline - time.monotonic(), 0.001)
+                connection.settimeout(left)
+                _send(connection, cbor2.dumps((int(_SHARE * 1000 * left), list(entries))))
                 sent = True
                 (length,) = _LENGTH.unpack(_receive(connection, _LENGTH.size))
                 answer = cbor2.loads(_receive(connection, length))
-            except (OSError, cbor2.CBORDecodeError) as error:
+                status, value = answer
+            except (OSError, ValueError, TypeError, cbor2.CBORError) as error:
                 self._drop()
                 # The server only takes whole requests, so an unfinished one was not appended.
                 raise AppendError(
@@ -272,10 +344,10 @@ class LogClient:
                     + ("; look in the log before you repeat the append" if sent else ""),
                     uncertain=sent,
                 ) from error
-        if isinstance(answer, int):
-            return answer
-        text = str(answer)
-        raise AppendError(f"the log writer refused: {text}", uncertain="look in the log" in text)
+        if status == APPENDED and type(value) is int:
+            return value
+        what = "refused" if status == REFUSED else "does not know the outcome"
+        raise AppendError(f"the log writer {what}: {value}", uncertain=status != REFUSED)
 
     def close(self) -> None:
         """Ends the connection; a later `append` makes a new one."""

@@ -21,6 +21,14 @@ class LogFullError(LogError):
     """
 
 
+class LogUnsyncedError(LogError):
+    """Raised by a commit whose sync failed, and by every one after it.
+
+    Nobody knows which of the newest bytes the disk holds, and asking again would not tell: the kernel reports a
+    failure once. Only opening the log again finds out, so end the process that writes it and start it anew.
+    """
+
+
 class LogDamagedError(LogError):
     """Raised when a file of the log does not hold what was committed. The text names the file."""
 

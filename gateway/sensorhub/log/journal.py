@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 from zlib import crc32
 
-from sensorhub.log.errors import LogDamagedError, LogError, disk_error
+from sensorhub.log.errors import LogDamagedError, LogUnsyncedError, disk_error
 from sensorhub.log.tiles import sync_directory
 
 JOURNAL: Final = "journal"
@@ -125,10 +125,13 @@ class SegmentWriter:
 
         Raises:
             LogFullError: no room; the segment is as it was before.
-            LogError: the disk failed. After a failed sync nobody knows what it holds: reopen the log.
+            LogUnsyncedError: the sync failed, now or before; nobody knows what the disk holds: reopen the log.
+            LogError: the disk failed otherwise.
         """
         if self._broken:
-            raise LogError(f"{self.path} could not be synced; reopen the log to find out what the disk holds")
+            raise LogUnsyncedError(
+                f"{self.path} could not be synced; reopen the log to find out what the disk holds"
+            )
         try:
             self._clean_up()
             self._clean = False
@@ -147,8 +150,8 @@ class SegmentWriter:
             os.fdatasync(self._descriptor)
         except OSError as error:
             self._broken = True
-            raise LogError(
-                f"cannot sync {self.path}: {error.strerror}; reopen the log once the disk works"
+            raise LogUnsyncedError(
+                f"cannot sync {self.path}: {error.strerror}; reopen the log to find out what the disk holds"
             ) from error
         self._clean = True
         self._length += len(data)

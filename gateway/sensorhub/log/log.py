@@ -323,6 +323,7 @@ class Log:
         Raises:
             LogFullError: the disk is full. The entries keep waiting (those before `committed` are durable):
                 call `commit` again when there is room, or `rollback`.
+            LogUnsyncedError: a sync failed; nothing helps but to open the log again.
             LogError: the disk failed, or the log is closed.
         """
         if self._segment is None or self._head is None:
