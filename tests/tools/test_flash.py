@@ -286,7 +286,7 @@ def test_what_cannot_be_is_refused_with_its_own_code(
         *words,
         **environ,
     )
-    assert run.returncode == code, run.stdout + run.stderr
+    ended(run, code)
 
 
 def test_a_setting_that_nobody_has_said_is_named(tool, image_file, monkeypatch, capsys):

@@ -346,6 +346,8 @@ def main(run: Callable[[], Any] = app, name: str = "tools/flash") -> int:
     except SystemExit as end:
         if end.code == Exit.TERMINATED:
             print(f"{name}: terminated. {TABLE[Exit.TERMINATED].remedy}", file=sys.stderr)
+        if end.code == Exit.USAGE:
+            print(f"Look at {name} --help.", file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except ImportError as error:
         print(f"{name}: a package is missing: {error.name}", file=sys.stderr)
