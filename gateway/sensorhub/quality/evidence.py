@@ -159,6 +159,27 @@ class Evidence:
         return Evidence(*(getattr(self, name)[rows] for name in self.__slots__))
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """What one neighbour said of a series when it was last compared.
+
+    Attributes:
+        node: its name.
+        distance: km; an assumed one when a place is not known.
+        trust: 0 to 1, low while it stands apart from its own neighbours.
+        weight: its share among the neighbours.
+        expected: what it lets expect, in the channel's unit; None when it said nothing yet.
+        age: seconds since it spoke.
+    """
+
+    node: str
+    distance: float
+    trust: float
+    weight: float
+    expected: float | None
+    age: float
+
+
 class Witnesses:
     """All that is remembered of a network's readings. Feed it every reading in log order, once."""
 
@@ -181,6 +202,7 @@ class Witnesses:
         self._sibling = np.zeros((0, SIBLINGS), np.intp)
         self._sign = np.zeros((0, SIBLINGS), _F)
         self._grow(64)
+        self._grow_nodes(1)
 
     # -- taking in
 
@@ -583,6 +605,31 @@ class Witnesses:
         result[:, 2] = (np.abs(result[:, 0]) + np.abs(result[:, 1])) / np.maximum(count, 1)
         result[:, 3] = 0.5 * count
         return result
+
+    def neighbours(self, series: int) -> tuple[Neighbour, ...]:
+        """The neighbours of a series as of now, nearest first."""
+        state = self._state
+        near = self._near[series]
+        weight = state["weight"][series] * state["trust"][near] * (near >= 0)
+        share = weight / max(float(weight.sum()), 1e-9)
+        found = []
+        for k in np.argsort(self._distance[series], kind="stable").tolist():
+            j = int(near[k])
+            if j < 0:
+                continue
+            level = np.array([state["f"][j] + state["bias"][series, k]], np.float64)
+            told = float(profiles.backward(self._profile[[series]], level)[0])
+            found.append(
+                Neighbour(
+                    self.pairs[j][0],
+                    float(self._distance[series, k]),
+                    float(state["trust"][j]),
+                    float(share[k]),
+                    told if np.isfinite(told) else None,
+                    float(state["t"][series] - state["t"][j]),
+                )
+            )
+        return tuple(found)
 
     # -- ticks
 

@@ -26,7 +26,7 @@ from sensorhub.quality import rules as rules_module
 from sensorhub.quality import snapshot as snapshots
 from sensorhub.quality.columns import Columns, SeriesNumbers, columns_of, read_messages
 from sensorhub.quality.judge import Judge
-from sensorhub.quality.model import Model
+from sensorhub.quality.model import Model, ModelError, shipped
 from sensorhub.quality.rules import Judged, Rules
 from sensorhub.quality.snapshot import Snapshot
 
@@ -175,6 +175,15 @@ class ModelJudging:
 
     def _failed(self, why: str) -> None:
         self._trouble = why
+
+    @classmethod
+    def packaged(cls) -> ModelJudging:
+        """With the model of the package; without one, and the reason in the status, when it is refused."""
+        try:
+            return cls(Model.load(shipped()))
+        except ModelError as error:
+            _LOG.error("rules and neighbours judge without a model: %s", error)
+            return cls(None, str(error))
 
 
 class QualityFollower:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sensorhub.channels import BY_NAME
+from sensorhub.errors import SensorhubError
 from sensorhub.quality.columns import SeriesNumbers
 from sensorhub.quality.evidence import Evidence, Rows, Witnesses
 from sensorhub.quality.judge import suspicion
@@ -130,3 +133,38 @@ def _placed(node: NDArray[Any], latitude: NDArray[np.float64], longitude: NDArra
         if np.isfinite(latitude[i]) and np.isfinite(longitude[i]):
             witnesses.place(name, float(latitude[i]), float(longitude[i]))
     return witnesses
+
+
+def score_file(source: Path, target: Path, *, model: Model | None) -> int:
+    """Scores a CSV file into another with a `score` column: 0 sound to 1 faulty, a line for each of its lines.
+
+    Args:
+        source: CSV with the columns node_id, sensor, timestamp (Unix s), value, lat, lon; places may be empty.
+        target: written anew.
+        model: None scores by neighbours and rules.
+
+    Returns:
+        How many lines were scored.
+
+    Raises:
+        SensorhubError: the source lacks a column, or names a channel that is not known.
+    """
+    from pyarrow import ArrowInvalid, csv, float64, string
+
+    types = {name: string() if name in ("node_id", "sensor") else float64() for name in TABLE}
+    try:
+        table = csv.read_csv(source, convert_options=csv.ConvertOptions(column_types=types))
+        columns = [table.column(name).to_numpy() for name in TABLE]
+    except (OSError, KeyError, ArrowInvalid) as error:
+        raise SensorhubError(f"{source} is no table with the columns {', '.join(TABLE)}: {error}") from error
+    unknown = {str(c) for c in set(columns[1].tolist()) if ALIASES.get(c, c) not in BY_NAME}
+    if unknown:
+        raise SensorhubError(
+            f"{source} has sensors that are no channels: {', '.join(sorted(unknown))}; see `sensorhub channels`"
+        )
+    odds = odds_of(*columns, model=model)
+    score = 1.0 / (1.0 + np.exp(-np.clip(odds, -36.0, 36.0)))
+    with target.open("w", encoding="utf-8") as file:
+        file.write("score\n")
+        file.writelines(f"{value!r}\n" for value in score.tolist())
+    return int(score.size)

@@ -49,9 +49,14 @@ class Examples:
 
 
 def evidence_of(
-    grid: Grid,
+    grid: Grid, *, live: bool = False
 ) -> Iterator[tuple[Evidence, NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]]:
-    """Evidence part by part, with the channel number (in order of `grid.values`), moment and node of each row."""
+    """Evidence part by part, with the channel number (in order of `grid.values`), moment and node of each row.
+
+    Args:
+        grid: the readings.
+        live: nodes speak one after the other, as in a log; else everybody sees all of a moment.
+    """
     channels = list(grid.values)
     cube = np.stack([grid.values[c] for c in channels], axis=2)
     moment, node, channel = np.nonzero(np.isfinite(cube))
@@ -64,21 +69,24 @@ def evidence_of(
     witnesses = Witnesses()
     for j, name in enumerate(grid.nodes):
         witnesses.place(name, float(grid.latitude[j]), float(grid.longitude[j]))
-    rows = Rows(rank[inverse], grid.time[moment], cube[moment, node, channel], moment.astype(np.int64))
+    group = moment * len(grid.nodes) + node if live else moment
+    rows = Rows(rank[inverse], grid.time[moment], cube[moment, node, channel], group.astype(np.int64))
     for a in range(0, moment.size, _PART):
         b = min(a + _PART, moment.size)
         part = Rows(rows.series[a:b], rows.time[a:b], rows.value[a:b], rows.group[a:b])
         yield witnesses.take(part, pairs), channel[a:b], moment[a:b], node[a:b]
 
 
-def examples_of(faulty: Faulty, origin: int, rng: np.random.Generator, *, keep: float = 0.1) -> Examples:
+def examples_of(
+    faulty: Faulty, origin: int, rng: np.random.Generator, *, keep: float = 0.1, live: bool = False
+) -> Examples:
     """Examples from a grid with faults: of clean rows only a share, more of those that look odd."""
     channels = list(faulty.grid.values)
     label = np.stack([faulty.label[c] for c in channels], axis=2)
     family = np.stack([faulty.family[c] for c in channels], axis=2)
     count = np.stack([faulty.count[c] for c in channels], axis=2)
     parts = []
-    for evidence, channel, moment, node in evidence_of(faulty.grid):
+    for evidence, channel, moment, node in evidence_of(faulty.grid, live=live):
         mine = label[moment, node, channel]
         odd = np.abs(evidence.residual) > 2.5
         share = np.where(mine > 0, 4 * keep, np.where(odd, 4 * keep, keep))
@@ -144,9 +152,12 @@ def build(grids: list[Grid], seed: int, *, rounds: int = 4, keep: float = 0.1, w
     rng = np.random.default_rng(seed)
     parts = []
     for number, grid in enumerate(grids):
-        alike: dict[float, list[Faulty]] = {}
+        alike: dict[tuple[float, bool], list[Faulty]] = {}
         for turn, varied in enumerate(variations(grid, rng, rounds)):
             faulty = inject(varied, seed * 1000 + number * 100 + turn, without=without)
-            alike.setdefault(varied.cadence, []).append(faulty)
-        parts += [examples_of(beside(some), 16 * number, rng, keep=keep) for some in alike.values()]
+            alike.setdefault((varied.cadence, turn % 4 == 1), []).append(faulty)
+        parts += [
+            examples_of(beside(some), 16 * number, rng, keep=keep, live=live)
+            for (_, live), some in alike.items()
+        ]
     return Examples.joined(parts)

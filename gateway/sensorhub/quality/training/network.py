@@ -48,14 +48,16 @@ def build(width: int = 24) -> Any:
     window = layers.Input((WINDOW, CHANNELS), name="window")
     long = layers.Input((LONG, LONG_CHANNELS), name="long")
     aside = layers.Input((ASIDE,), name="aside")
-    x = layers.Conv1D(width, 5, activation="relu")(window)
+    # two towns are few: without noise and dropout the network learns their weather by heart
+    x = layers.Conv1D(width, 5, activation="relu")(layers.GaussianNoise(0.1)(window))
     x = layers.Conv1D(width, 4, strides=2, activation="relu")(x)
     x = layers.Conv1D(32, 3, strides=2, activation="relu")(x)
     y = layers.Conv1D(12, 6, strides=3, activation="relu")(long)
     y = layers.Conv1D(12, 3, strides=2, activation="relu")(y)
     end = layers.Flatten()(layers.Cropping1D((WINDOW - _LAST, 0))(window))
     x = layers.Concatenate()([layers.Flatten()(x), layers.Flatten()(y), end, aside])
-    x = layers.Dense(96, activation="relu")(x)
+    x = layers.Dense(96, activation="relu")(layers.Dropout(0.15)(x))
+    x = layers.Dropout(0.1)(x)
     x = layers.Dense(48, activation="relu")(x)
     return keras.Model([window, long, aside], layers.Dense(len(CLASSES))(x))
 
@@ -102,7 +104,12 @@ def fit(
     weight = weights_of(examples)
     steps = max(1, n // batch)
     model.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps * epochs), clipnorm=1.0),
+        keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(rate, steps * epochs),
+            clipnorm=1.0,
+            use_ema=True,
+            ema_momentum=0.998,
+        ),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     rng = np.random.default_rng(seed)
@@ -125,10 +132,10 @@ def fit(
     data = tf.data.Dataset.from_generator(batches, output_signature=signature).map(
         lambda x, y, w: (tuple(tf.cast(part, tf.float32) for part in x), y, w)
     )
-    for epoch in range(epochs):
-        history = model.fit(data.prefetch(2), epochs=1, steps_per_epoch=steps, verbose=0)
-        if progress is not None:
-            progress(epoch + 1, float(history.history["loss"][0]))
+    told = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: progress(epoch + 1, float(logs["loss"])) if progress else None
+    )
+    model.fit(data.repeat().prefetch(2), epochs=epochs, steps_per_epoch=steps, verbose=0, callbacks=[told])
     return model
 
 

@@ -211,18 +211,7 @@ def train(
         "residual": table(held.examples, alone),
         "families": table(held.examples, int8, families=True),
     }
-    left_out = {}
-    for name in CLASSES[1:] if plan.leave_out_epochs else ():
-        without = _without(examples, name)
-        other = network.fit(without, seed=plan.seed, epochs=plan.leave_out_epochs)
-        logits = _float_logits(other, held.examples)
-        left_out[name] = {
-            "network": table(held.examples, fault_odds(logits))[name],
-            "network and residual": table(held.examples, odds(logits, held.examples.residual))[name],
-            "trained with it": measured["int8"][name],
-        }
-        tell(f"without {name}: {left_out[name]}, {clock.monotonic() - started:.0f} s")
-    result = {
+    result: dict[str, Any] = {
         "name": "anomaly",
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
@@ -244,14 +233,30 @@ def train(
             for source, grid in zip(sources, grids, strict=True)
         ],
         "held_back": {"share": HELD_BACK, "readings": int(held.examples.label.size), **measured},
-        "leave_one_out": left_out,
+        "leave_one_out": {},
         "seconds": round(clock.monotonic() - started),
     }
+    _write(output, data, result)
+    for name in CLASSES[1:] if plan.leave_out_epochs else ():
+        other = network.fit(_without(examples, name), seed=plan.seed, epochs=plan.leave_out_epochs)
+        logits = _float_logits(other, held.examples)
+        row = {
+            "network": table(held.examples, fault_odds(logits))[name],
+            "network and residual": table(held.examples, odds(logits, held.examples.residual))[name],
+            "trained with it": measured["int8"][name],
+        }
+        result["leave_one_out"][name] = row
+        result["seconds"] = round(clock.monotonic() - started)
+        tell(f"without {name}: {row}, {result['seconds']} s")
+        _write(output, data, result)
+    return result
+
+
+def _write(output: Path, data: bytes, facts: dict[str, Any]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     (output / "anomaly.tflite").write_bytes(data)
-    (output / "anomaly.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    (output / "anomaly.md").write_text(card(result), encoding="utf-8")
-    return result
+    (output / "anomaly.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (output / "anomaly.md").write_text(card(facts), encoding="utf-8")
 
 
 def _without(examples: Examples, name: str) -> Examples:

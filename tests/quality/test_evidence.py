@@ -1,0 +1,210 @@
+"""Neighbours, past and siblings: what they say, and that nothing of it depends on how the log is cut."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sensorhub.quality.evidence import ASIDE, Evidence, Rows, Witnesses
+
+HOUR = 3600.0
+PLACES = {
+    "alder": (39.90, 116.30),
+    "birch": (39.92, 116.33),
+    "cedar": (39.95, 116.28),
+    "dogwood": (39.91, 116.36),
+}
+
+
+class Network:
+    """Rows of some nodes, message by message."""
+
+    def __init__(self, nodes=tuple(PLACES)) -> None:
+        self.nodes = nodes
+        self.pairs: list[tuple[str, str]] = []
+        self.rows: list[tuple[int, float, float, int]] = []
+        self.group = 0
+
+    def say(self, node: str, time: float, **values: float) -> None:
+        for channel, value in values.items():
+            if (node, channel) not in self.pairs:
+                self.pairs.append((node, channel))
+            self.rows.append((self.pairs.index((node, channel)), time, value, self.group))
+        self.group += 1
+
+    def all(self) -> Rows:
+        s, t, v, g = zip(*self.rows, strict=True)
+        return Rows(np.array(s), np.array(t, float), np.array(v, float), np.array(g))
+
+    def ends(self) -> list[int]:
+        """Where a message ends: a batch holds whole messages."""
+        groups = [row[3] for row in self.rows]
+        return [i for i in range(1, len(groups)) if groups[i] != groups[i - 1]]
+
+    def mask(self, node: str, channel: str) -> np.ndarray:
+        return self.all().series == self.pairs.index((node, channel))
+
+    def evidence(self, cuts=(), reload=(), places=PLACES) -> Evidence:
+        witnesses = Witnesses()
+        for node in self.nodes:
+            if node in places:
+                witnesses.place(node, *places[node])
+        rows = self.all()
+        parts = []
+        bounds = [0, *sorted(cuts), rows.series.size]
+        for number, (a, b) in enumerate(itertools.pairwise(bounds)):
+            if number in reload:
+                arrays, rest = witnesses.dump()
+                witnesses = Witnesses.load({k: v.copy() for k, v in arrays.items()}, rest)
+            part = Rows(rows.series[a:b], rows.time[a:b], rows.value[a:b], rows.group[a:b])
+            # a batch knows of the series of its own messages and of those before
+            upto = int(rows.series[:b].max()) + 1 if b else 0
+            parts.append(witnesses.take(part, self.pairs[:upto]))
+        return Evidence(*(np.concatenate([getattr(p, n) for p in parts]) for n in Evidence.__slots__))
+
+
+def weather(
+    hours: int, *, wrong=lambda node, hour, value: value, nodes=tuple(PLACES), every: float = HOUR
+) -> Network:
+    """Nodes that stand a few degrees apart in the same weather."""
+    rng = np.random.default_rng(5)
+    network = Network(nodes)
+    for k in range(int(hours * HOUR / every)):
+        hour = k * every / HOUR
+        common = 15 + 8 * np.sin(hour * 2 * np.pi / 24) + 4 * np.sin(hour / 37)
+        for j, node in enumerate(nodes):
+            value = common + 1.5 * j + rng.normal(0, 0.2)
+            network.say(
+                node,
+                1.7e9 + k * every,
+                temperature=round(float(wrong(node, hour, value)), 1),
+                humidity=round(float(80 - 2 * common + rng.normal(0, 0.8)), 1),
+            )
+    return network
+
+
+def same(a: Evidence, b: Evidence) -> None:
+    for name in Evidence.__slots__:
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+
+
+def test_a_constant_difference_between_nodes_is_learnt():
+    found = weather(120).evidence()
+    late = np.arange(found.known.size) > found.known.size // 2
+    assert found.known.all()
+    assert np.median(np.abs(found.residual[late])) < 1.5
+    assert np.quantile(np.abs(found.residual[late]), 0.99) < 6
+
+
+@pytest.mark.parametrize("size", [5.0, -5.0])
+def test_a_node_that_leaves_its_neighbours_stands_out_and_they_do_not(size):
+    network = weather(160, wrong=lambda n, h, v: v + size * (n == "birch" and h >= 140))
+    found = network.evidence()
+    during = network.all().time >= 1.7e9 + 140 * HOUR
+    assert (np.sign(size) * found.residual[network.mask("birch", "temperature") & during] > 2.5).all()
+    for node in ("alder", "cedar", "dogwood"):
+        assert np.median(np.abs(found.residual[network.mask(node, "temperature") & during])) < 2
+
+
+def test_what_all_nodes_see_is_an_event_and_no_residual():
+    network = weather(160, wrong=lambda n, h, v: v - 20 * (150 <= h < 155))
+    found = network.evidence()
+    # the first message of the event stands alone until the neighbours have spoken
+    rows = network.mask("alder", "temperature") & (network.all().time >= 1.7e9 + 152 * HOUR)
+    rows &= network.all().time < 1.7e9 + 155 * HOUR
+    assert (np.abs(found.residual[rows]) < 4).all()
+    assert (found.regional[rows] < -2).all()
+
+
+def test_a_node_by_itself_has_no_support():
+    found = weather(60, nodes=("alder",)).evidence()
+    assert found.known.all()
+    assert (found.support == 0).all()
+    assert (found.residual == 0).all()
+
+
+def test_a_neighbour_far_away_counts_less_and_one_beyond_reach_not_at_all():
+    network = weather(72, nodes=("alder", "birch"))
+    supports = [
+        np.median(network.evidence(places={"alder": (40.0, 116.0), "birch": (40.0 + d, 116.0)}).support[-20:])
+        for d in (0.02, 0.3, 2.0)
+    ]
+    assert supports[0] > supports[1] > supports[2] == 0
+
+
+def test_a_channel_without_a_profile_is_left_to_the_rules():
+    network = Network(("alder",))
+    network.say("alder", 1.7e9, battery_voltage=3.9, temperature=20.0)
+    assert network.evidence().known.tolist() == [False, True]
+
+
+def test_out_of_order_readings_change_nothing():
+    network = weather(60)
+    expected = network.evidence()
+    network.rows.insert(300, (0, 1.7e9 + 3 * HOUR, -40.0, network.rows[299][3]))
+    found = network.evidence()
+    assert not found.known[300]
+    np.testing.assert_array_equal(np.delete(found.residual, 300), expected.residual)
+
+
+def test_a_node_that_comes_back_is_compared_with_what_was_said_at_the_time():
+    network = weather(200)
+    late = [r for r in network.rows if network.pairs[r[0]][0] == "cedar" and r[1] >= 1.7e9 + 150 * HOUR]
+    network.rows = [r for r in network.rows if r not in late]
+    for number, time, value, _ in late:
+        network.rows.append(
+            (number, time, value + 6 * (network.pairs[number][1] == "temperature"), network.group)
+        )
+        network.group += 1
+    found = network.evidence()
+    rows = network.mask("cedar", "temperature") & (network.all().group >= network.group - len(late))
+    assert np.count_nonzero(rows) == 50
+    assert np.median(found.residual[rows]) > 5
+    assert (found.support[rows] > 0).mean() > 0.9
+
+
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_how_the_log_is_cut_and_where_it_stops_changes_nothing(data):
+    network = weather(12, every=1200.0)
+    # another node joins, one says a channel twice, one is silent for a while
+    network.say("elm", network.rows[-1][1] + 60, temperature=3.0, pressure=1000.0)
+    for k in range(40):
+        at = 1.7e9 + 12 * HOUR + 900.0 * k
+        for node in ("alder", "birch", "cedar") if 10 < k < 30 else ("alder", "birch", "dogwood", "elm"):
+            network.say(node, at + 5.0 * (k % 3 == 1), temperature=10.0 + k % 7, humidity=50.0 + k % 3)
+        network.rows.append((0, at + 300, 11.0, network.group))
+        network.rows.append((0, at + 600, 11.5, network.group))
+        network.group += 1
+    cuts = sorted(data.draw(st.lists(st.sampled_from(network.ends()), max_size=5)))
+    reload = data.draw(st.sets(st.integers(0, 5)))
+    same(network.evidence(cuts, reload), network.evidence())
+
+
+def test_message_by_message_and_at_once_is_the_same():
+    network = weather(20, every=1200.0)
+    same(network.evidence(network.ends(), {100}), network.evidence())
+
+
+def test_no_row_depends_on_those_after_it():
+    network = weather(60)
+    whole = network.evidence()
+    network.rows = network.rows[:302]
+    part = network.evidence()
+    for name in Evidence.__slots__:
+        np.testing.assert_array_equal(getattr(whole, name)[:302], getattr(part, name))
+
+
+def test_numbers_aside_are_filled_and_finite():
+    found = weather(60).evidence()
+    assert np.isfinite(found.aside).all()
+    assert np.isfinite(found.window).all()
+    assert np.isfinite(found.long).all()
+    assert found.aside.shape[1] == ASIDE
+    varied = found.aside.std(axis=0) > 0
+    # dead values, zeros, gaps, constants of the channel and of this regular network may stay the same
+    assert np.count_nonzero(varied) >= ASIDE - 8

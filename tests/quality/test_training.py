@@ -1,0 +1,157 @@
+"""Training: the faults that are put in, what is measured, and a whole run on a small table."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from sensorhub.errors import SensorhubError
+from sensorhub.quality.model import CLASSES, Model, ModelFile
+from sensorhub.quality.training import faults, measure
+from sensorhub.quality.training.examples import beside, build, evidence_of, examples_of
+from sensorhub.quality.training.faults import FAMILIES, inject
+from sensorhub.quality.training.grids import Grid, read
+
+
+def grid(hours: int = 24 * 30, nodes: int = 4) -> Grid:
+    rng = np.random.default_rng(0)
+    time = 1.7e9 // 3600 * 3600 + 3600.0 * np.arange(hours)
+    base = 15 + 8 * np.sin(2 * np.pi * time / 86400) + np.cumsum(rng.normal(0, 0.3, hours))
+    dust = np.exp(3 + np.cumsum(rng.normal(0, 0.1, hours)) * 0.3)
+    there = rng.normal(0, 1, (2, hours, nodes))
+    return Grid(
+        time,
+        3600.0,
+        tuple(f"n{j}" for j in range(nodes)),
+        39.9 + 0.02 * np.arange(nodes),
+        np.full(nodes, 116.3),
+        {
+            "temperature": np.round(base[:, None] + 0.3 * there[0] + np.arange(nodes), 1),
+            "pm2_5": np.round(dust[:, None] * np.exp(0.1 * there[1]), 1),
+        },
+    )
+
+
+def write(path, g: Grid) -> None:
+    lines = ["node_id,sensor,timestamp,value,lat,lon"]
+    for channel, values in g.values.items():
+        for i, j in zip(*np.nonzero(np.isfinite(values)), strict=True):
+            lines.append(
+                f"{g.nodes[j]},{channel},{int(g.time[i])},{values[i, j]},{g.latitude[j]},{g.longitude[j]}"
+            )
+    path.write_text("\n".join(lines))
+
+
+def test_faults_follow_from_the_seed_and_are_where_the_labels_say():
+    clean = grid(24 * 120)
+    a, b = inject(clean, 4), inject(clean, 4)
+    kinds = set()
+    for channel, values in clean.values.items():
+        np.testing.assert_array_equal(a.grid.values[channel], b.grid.values[channel])
+        changed = a.grid.values[channel] != values
+        faulty = a.label[channel] > 0
+        stuck = a.label[channel] == CLASSES.index("stuck")
+        assert (changed | stuck)[faulty].all()
+        sound = (a.label[channel] == 0) & a.count[channel]
+        # a dead sensor's value is counted as sound only where it is the truth
+        assert (np.abs(a.grid.values[channel] - values)[sound] < 5).all()
+        kinds |= set(np.unique(a.label[channel]).tolist())
+        assert 0.03 < faulty.mean() < 0.5
+    assert kinds == set(range(len(CLASSES)))
+    assert (inject(clean, 5).label["pm2_5"] != a.label["pm2_5"]).any()
+
+
+@pytest.mark.parametrize("name", CLASSES[1:])
+def test_a_class_can_be_left_out(name):
+    labels = inject(grid(24 * 120), 4, without=name).label.values()
+    assert not any((label == CLASSES.index(name)).any() for label in labels)
+
+
+def test_every_family_changes_readings():
+    rng = np.random.default_rng(1)
+    x = 20 + np.cumsum(rng.normal(0, 1, 60))
+    for family in FAMILIES:
+        profile = faults.profiles.BY_CHANNEL["temperature"]
+        assert np.abs(family.shape(rng, x.copy(), profile, 3600.0) - x).max() > 0.5, family.name
+
+
+def test_networks_beside_each_other_do_not_see_each_other():
+    clean = grid(24 * 12)
+    parts = [inject(clean, seed) for seed in (1, 2, 3)]
+    apart = [np.concatenate([e.residual for e, *_ in evidence_of(p.grid)]) for p in parts]
+    found = list(evidence_of(beside(parts).grid))
+    residual = np.concatenate([e.residual for e, *_ in found])
+    node = np.concatenate([node for *_, node in found])
+    for k, alone in enumerate(apart):
+        np.testing.assert_array_equal(residual[node // 4 == k], alone)
+
+
+def test_examples_stand_for_all_rows():
+    faulty = inject(grid(24 * 40), 2)
+    found = examples_of(faulty, 0, np.random.default_rng(0), keep=0.2)
+    countable = sum(int((faulty.count[c] & (faulty.label[c] == 0)).sum()) for c in faulty.label)
+    assert found.weight[found.label == 0].sum() == pytest.approx(countable, rel=0.1)
+    assert np.isfinite(found.window.astype(float)).all()
+
+
+def test_average_precision_of_perfect_useless_and_tied_scores():
+    one, zero, weight = np.ones(10), np.zeros(90), np.ones(90)
+    assert measure.average_precision(one, zero, weight) == pytest.approx(1)
+    assert measure.average_precision(zero[:10], zero, weight) == pytest.approx(measure.PREVALENCE)
+    assert measure.average_precision(zero[:10], np.ones(90), weight) == pytest.approx(measure.PREVALENCE)
+
+
+def test_the_threshold_keeps_the_budget_of_alarms():
+    rng = np.random.default_rng(0)
+    scores = [(np.arange(2400) * 3600.0, rng.normal(0, 1, 2400)) for _ in range(5)]
+    limit = measure.threshold(scores, 500.0, 0.1)
+    alarms = sum(measure.episodes(t[s >= limit], 3600.0) for t, s in scores)
+    assert 20 < alarms <= 50
+
+
+def test_a_table_becomes_a_grid_and_a_bad_one_is_named(tmp_path):
+    clean = grid(48)
+    clean.values["pm2_5"][3, 1] = np.nan
+    write(tmp_path / "table.csv", clean)
+    found = read(tmp_path / "table.csv")
+    assert (found.cadence, found.nodes) == (3600.0, clean.nodes)
+    for channel, values in clean.values.items():
+        np.testing.assert_allclose(found.values[channel], values)
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(SensorhubError, match=r"bad\.csv"):
+        read(tmp_path / "bad.csv")
+
+
+def test_a_small_training_run_gives_a_model_that_loads(tmp_path):
+    pytest.importorskip("tensorflow")
+    from sensorhub.quality.training.train import Plan, Source, train
+
+    write(tmp_path / "table.csv", grid(24 * 40))
+    plan = Plan(seed=3, rounds=1, epochs=1, keep=0.2, leave_out_epochs=0)
+    source = Source(tmp_path / "table.csv", "Made up (2024)", "CC0")
+    told: list[str] = []
+    facts = train([source], tmp_path / "model", plan, tell=told.append)
+    card = json.loads((tmp_path / "model" / "anomaly.json").read_text())
+    assert card["sha256"] == facts["sha256"]
+    assert "Made up (2024)" in (tmp_path / "model" / "anomaly.md").read_text()
+    model = Model.load(ModelFile(tmp_path / "model" / "anomaly.tflite", card["sha256"]))
+    assert model.sha256.hex() == card["sha256"]
+    assert told
+
+
+def test_without_tensorflow_training_says_what_to_install(monkeypatch):
+    from sensorhub.quality.training import network
+
+    monkeypatch.setattr(
+        network.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name))
+    )
+    with pytest.raises(SensorhubError, match="sensorhub\\[train\\]"):
+        network.tensorflow()
+
+
+def test_build_varies_and_joins_networks():
+    examples = build([grid(24 * 20)], 1, rounds=3, keep=0.3)
+    assert examples.label.size > 500
+    assert set(np.unique(examples.label)) > {0}
