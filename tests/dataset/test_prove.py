@@ -6,6 +6,7 @@ from sensorhub.dataset.errors import DatasetError
 from sensorhub.dataset.heads import SignedHead
 from sensorhub.dataset.prove import newest_verdict, prove, tlog_proof
 from sensorhub.log.entries import NodeEvent
+from sensorhub.store import SqliteStore
 from sensorhub.verify.check import check_proof
 from sensorhub.verify.proof import format_proof, parse_proof
 
@@ -69,14 +70,15 @@ def test_the_newest_verdict_within_the_tree_is_taken(sample):
     assert "rules/2: score 0.39, flags stuck" in report["judged"].reason
 
 
-def test_everything_about_the_node_goes_along(sample, worlds):
+def test_everything_about_the_node_goes_along(sample, worlds, tmp_path):
     world = sample.world
     replacement = worlds.Device("north", worlds.secret("north 2"), boot=2)
     rotated = world.enrol(replacement, NodeEvent.ROTATE)
     message = world.send(replacement, worlds.readings(7), time=worlds.START + 900)
     revoked = world.revoke(replacement)
-    for indices in (None, [sample.enrolled_north, sample.enrolled_south, rotated, revoked, 10**6]):
-        proof = prove(world, message, node_entries=indices)
+    with store_of(world, tmp_path) as store:
+        proofs = [prove(world, message), prove(world, message, known=store)]
+    for proof in proofs:
         assert proof.node.index == rotated
         assert [event.index for event in proof.events] == [sample.enrolled_north, revoked]
         report = check_proof(format_proof(proof))
@@ -97,3 +99,51 @@ def test_the_tlog_proof_carries_the_entry(sample):
     text = tlog_proof(proof)
     assert (text.index, text.path, text.extra) == (proof.entry.index, proof.entry.path, proof.entry.entry)
     assert text.checkpoint == proof.note
+
+
+def store_of(world, path, *, upto=None):
+    store = SqliteStore(path / "store.sqlite", raw_days=0, five_minute_days=0)
+    store.apply([(index, world.entry(index)) for index in range(upto or world.size())])
+    return store
+
+
+class Counting:
+    """A log that counts the entries read in a row."""
+
+    def __init__(self, world):
+        self.world, self.read = world, 0
+
+    def __getattr__(self, name):
+        return getattr(self.world, name)
+
+    def entries(self, start, stop=None):
+        for entry in self.world.entries(start, stop):
+            self.read += 1
+            yield entry
+
+
+def test_a_store_saves_reading_the_log_and_changes_no_proof(sample, tmp_path):
+    world = sample.world
+    found = heads(world, 12, world.size())
+    for upto in range(1, world.size() + 1):
+        with store_of(world, tmp_path / str(upto), upto=upto) as store:
+            for index in range(world.size()):
+                log = Counting(world)
+                assert prove(log, index, heads=found, known=store) == prove(world, index, heads=found)
+                if upto == world.size() and index == sample.message:
+                    assert log.read == 0
+
+
+def test_a_newer_verdict_than_the_tree_has_is_not_taken_from_the_store(sample, tmp_path):
+    world = sample.world
+    size = world.size()
+    found = heads(world, size)
+    world.judge(sample.message, scores=(100, 4), rules="rules/2")
+    with store_of(world, tmp_path) as store:
+        assert prove(world, sample.message, heads=found, known=store).verdict.index == sample.verdict
+
+
+def test_a_store_of_another_log_is_not_asked(sample, worlds, tmp_path):
+    other = worlds.World(None)
+    with store_of(other, tmp_path) as store:
+        assert prove(sample.world, sample.message, known=store) == prove(sample.world, sample.message)

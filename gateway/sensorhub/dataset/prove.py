@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from sensorhub.dataset.errors import DatasetError
 from sensorhub.dataset.heads import SignedHead, choose_head, identity
-from sensorhub.dataset.source import LogSource
+from sensorhub.dataset.source import EntryIndex, LogSource
 from sensorhub.log.entries import (
     NODE,
     VERDICT,
@@ -28,7 +28,7 @@ def prove(
     index: int,
     *,
     heads: Sequence[SignedHead] = (),
-    node_entries: Iterable[int] | None = None,
+    known: EntryIndex | None = None,
 ) -> Proof:
     """The proof of log entry `index`.
 
@@ -39,8 +39,8 @@ def prove(
         log: the log; a log room's reader.
         index: which entry, usually a message.
         heads: what was posted to the chain (`heads.read_heads`).
-        node_entries: log indices of all node entries when the caller knows them (a registry keeps them);
-            otherwise the log is read from its beginning.
+        known: finds node entries and verdicts without reading the whole log (`SqliteReader`); one of another log
+            is not asked. What it does not cover is read from the log.
 
     Raises:
         DatasetError: there is no such entry, or nothing signed covers it yet.
@@ -55,9 +55,10 @@ def prove(
     events: list[int] = []
     verdict: int | None = None
     if isinstance(message, MessageEntry):
-        indices = node_entries if node_entries is not None else _node_entries(log, head.size)
-        node, events = _entries_of_key(log, message, indices, head.size)
-        verdict = newest_verdict(log, index, head.size)
+        if known is not None and known.log_id() != who.log_id:
+            known = None
+        node, events = _entries_of_key(log, message, _node_entries(log, head.size, known), head.size)
+        verdict = newest_verdict(log, index, head.size, known)
 
     def proven(position: int) -> Proven:
         return Proven(log.entry(position), position, tuple(log.inclusion(position, head.size)))
@@ -80,10 +81,22 @@ def tlog_proof(proof: Proof) -> TlogProof:
     return TlogProof(proof.entry.index, proof.entry.path, proof.note, proof.entry.entry)
 
 
-def newest_verdict(log: LogSource, message: int, size: int) -> int | None:
-    """Log index of the newest verdict on a message below `size`, None when there is none."""
-    found = None
-    for index, entry in log.entries(message + 1, size):
+def newest_verdict(log: LogSource, message: int, size: int, known: EntryIndex | None = None) -> int | None:
+    """Log index of the newest verdict on a message below `size`, None when there is none.
+
+    Args:
+        log: the log.
+        message: log index of the message.
+        size: entries to look at.
+        known: an index of this very log; it saves reading what it covers when it knows a verdict below `size`.
+    """
+    found, start = None, message + 1
+    if known is not None:
+        covered = known.covers()  # asked first: entries that it takes in meanwhile are read once more below
+        verdict = known.verdict(message)
+        if verdict is not None and verdict[0] < size:
+            found, start = verdict[0], max(start, covered)
+    for index, entry in log.entries(min(start, size), size):
         if kind_of(entry) == VERDICT:
             decoded = _decoded(entry)
             if isinstance(decoded, VerdictEntry) and any(judged == message for judged, _ in decoded.verdicts):
@@ -91,8 +104,12 @@ def newest_verdict(log: LogSource, message: int, size: int) -> int | None:
     return found
 
 
-def _node_entries(log: LogSource, size: int) -> list[int]:
-    return [index for index, entry in log.entries(0, size) if kind_of(entry) == NODE]
+def _node_entries(log: LogSource, size: int, known: EntryIndex | None) -> list[int]:
+    start, found = 0, []
+    if known is not None:
+        start = min(known.covers(), size)
+        found = [index for index in known.node_entries() if index < start]
+    return found + [index for index, entry in log.entries(start, size) if kind_of(entry) == NODE]
 
 
 def _entries_of_key(

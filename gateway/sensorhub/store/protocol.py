@@ -65,6 +65,14 @@ class Store(Protocol):
         """The log it was made from: leaf hash of entry 0, 32 bytes; None while it is empty."""
         ...
 
+    def covers(self) -> int:
+        """How many entries of the log it has taken in."""
+        ...
+
+    def node_entries(self) -> list[int]:
+        """Log indices of the node entries (enrolment, rotation, revocation ...) it has taken in, ascending."""
+        ...
+
     def verdict(self, message: int) -> tuple[int, list[tuple[int, int]]] | None:
         """(log index of the verdict entry in force, [(score 0-255, flags) in record order]) or None."""
         ...

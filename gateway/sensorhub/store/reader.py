@@ -339,6 +339,14 @@ class SqliteReader:
         rows = self._all("SELECT value FROM meta WHERE key = 'log_id'")
         return rows[0][0] or None if rows else None
 
+    def covers(self) -> int:
+        """How many entries of the log it has taken in."""
+        return self._meta("cursor")
+
+    def node_entries(self) -> list[int]:
+        """Log indices of the node entries (enrolment, rotation, revocation ...) it has taken in, ascending."""
+        return [entry for (entry,) in self._all("SELECT entry FROM node_entry ORDER BY entry")]
+
     def verdict(self, message: int) -> tuple[int, list[tuple[int, int]]] | None:
         """The verdict in force on a message; see `Store.verdict`."""
         rows = self._all("SELECT entry, scores, flags FROM verdict WHERE message = ?", (message,))

@@ -38,6 +38,7 @@ CREATE TABLE node (
     judged INTEGER NOT NULL DEFAULT 0, trusted INTEGER NOT NULL DEFAULT 0,
     last_time REAL, last_received INTEGER
 );
+CREATE TABLE node_entry (entry INTEGER PRIMARY KEY, node INTEGER NOT NULL);
 CREATE TABLE channel (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, unit TEXT NOT NULL, style TEXT NOT NULL);
 CREATE TABLE layout (id INTEGER PRIMARY KEY, channels TEXT NOT NULL UNIQUE);
 CREATE TABLE source (
@@ -72,6 +73,7 @@ WHERE v.value IS NOT NULL;
 CONTENT: Final = {
     "meta": "key",
     "node": "id",
+    "node_entry": "entry",
     "channel": "id",
     "layout": "id",
     "source": "node, layout",

@@ -341,6 +341,7 @@ class SqliteStore(SqliteReader):
     def _node_entry(self, index: int, entry: NodeEntry) -> None:
         state = self._state
         node = state.nodes.get(entry.node) or self._new_node(entry.node)
+        self._db.execute("INSERT INTO node_entry VALUES (?, ?)", (index, node))
         if entry.event == NodeEvent.CLONE:
             self._write()
             for message in cbor2.loads(entry.evidence)[:2]:
