@@ -1,0 +1,186 @@
+"""What people say of verdicts: confirm, correct or mute, each with a reason, each an entry of the log.
+
+A review is an artefact entry named `review` whose description is JSON and whose hash is that of the description.
+A correction is followed by a verdict entry of `review/1` for its message, which is the one in force from then on;
+records of that message that nobody corrected keep the verdict they had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import cbor2
+
+from sensorhub.errors import SensorhubError
+from sensorhub.flags import FULL_SCORE
+from sensorhub.log.entries import ARTEFACT, VERDICT, ArtefactEntry, VerdictEntry, encode_entry, kind_of
+from sensorhub.log.reader import LogReader
+from sensorhub.quality.columns import read_messages
+from sensorhub.quality.follower import Appender
+
+WHAT: Final = "review"
+#: What verdict entries of corrections name as rules.
+VERSION: Final = "review/1"
+#: Longest reason and name, in characters: a log entry is not a diary.
+LONGEST: Final = 500
+
+
+class Action(StrEnum):
+    """What is said of a verdict."""
+
+    CONFIRM = "confirm"
+    """It is right."""
+    CORRECT = "correct"
+    """It is wrong: the reading is sound, or is not."""
+    MUTE = "mute"
+    """It is known: no alarm for this series until a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What somebody says of the verdict on one reading.
+
+    Attributes:
+        message: log index of the message.
+        record: position of the reading in it.
+        action: what is said.
+        reason: why, in words.
+        by: who says so.
+        sound: with a correction, whether the reading is sound.
+        until: with a mute, the Unix second at which it ends.
+    """
+
+    message: int
+    record: int
+    action: Action
+    reason: str
+    by: str
+    sound: bool | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A reading that a person has judged: an example to train with."""
+
+    node: str
+    channel: str
+    time: float
+    value: float
+    sound: bool
+    reason: str
+
+
+def review(reader: LogReader, log: Appender, said: Review) -> int:
+    """Appends a review, and the verdict that follows from a correction.
+
+    Returns:
+        Log index of the review.
+
+    Raises:
+        SensorhubError: there is no such reading, the reason or the name is missing or too long, or what the
+            action needs is missing.
+        AppendError: the log could not be written.
+    """
+    for name, text in (("a reason", said.reason), ("a name", said.by)):
+        if not text.strip() or len(text) > LONGEST:
+            raise SensorhubError(f"a review needs {name} of 1 to {LONGEST} characters")
+    if (said.action is Action.CORRECT) != (said.sound is not None):
+        raise SensorhubError("a correction, and nothing else, says whether the reading is sound")
+    if (said.action is Action.MUTE) != (said.until is not None):
+        raise SensorhubError("a mute, and nothing else, says until when")
+    count = _records(reader, said.message)
+    if not 0 <= said.record < count:
+        raise SensorhubError(f"entry {said.message} of the log holds {count} readings, none at {said.record}")
+    verdicts = _verdicts(reader, said.message)
+    if verdicts is None:
+        raise SensorhubError(f"message {said.message} is not judged yet; wait until it is")
+    ms = time.time_ns() // 1_000_000
+    fields: dict[str, Any] = {n: getattr(said, n) for n in Review.__slots__ if getattr(said, n) is not None}
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    entries = [encode_entry(ArtefactEntry(ms, WHAT, hashlib.sha256(text.encode()).digest(), text))]
+    if said.sound is not None:
+        flags = 0 if said.sound else verdicts[said.record][1]
+        verdicts[said.record] = (FULL_SCORE if said.sound else 0, flags)
+        told = ((said.message, tuple(verdicts)),)
+        entries.append(encode_entry(VerdictEntry(ms, b"", VERSION, told)))
+    return log.append(entries)
+
+
+def reviews(reader: LogReader, start: int = 0) -> Iterator[tuple[int, int, Review]]:
+    """All reviews of a log from an index on: (log index, Unix ms, review).
+
+    Artefacts that call themselves reviews and are none are passed over.
+    """
+    for index, entry in reader.entries(start):
+        if kind_of(entry) != ARTEFACT:
+            continue
+        _, ms, what, sha256, text = cbor2.loads(entry)
+        if what == WHAT and hashlib.sha256(text.encode()).digest() == sha256:
+            try:
+                fields = json.loads(text)
+                yield index, ms, Review(**{**fields, "action": Action(fields["action"])})
+            except (ValueError, TypeError, KeyError):
+                continue
+
+
+def muted(reader: LogReader, now: float) -> dict[tuple[str, str], int]:
+    """(node, channel) of the series that are muted at a time, and until when."""
+    found: dict[tuple[str, str], int] = {}
+    for _, _, said in reviews(reader):
+        if said.action is Action.MUTE and said.until is not None and said.until > now:
+            told = _reading(reader, said)
+            if told is not None:
+                found[told[0], told[1]] = max(said.until, found.get((told[0], told[1]), 0))
+    return found
+
+
+def labels(reader: LogReader) -> list[Label]:
+    """Readings that people have judged, the last word on each, in the order of the log."""
+    last: dict[tuple[int, int], Review] = {}
+    for _, _, said in reviews(reader):
+        if said.action is not Action.MUTE:
+            last[said.message, said.record] = said
+    found = []
+    for (message, record), said in sorted(last.items()):
+        told = _reading(reader, said)
+        verdicts = _verdicts(reader, message)
+        if told is not None and verdicts is not None:
+            sound = said.sound if said.sound is not None else verdicts[record][0] > FULL_SCORE // 2
+            found.append(Label(*told, sound, said.reason))
+    return found
+
+
+def _records(reader: LogReader, message: int) -> int:
+    if not 0 <= message < reader.size():
+        raise SensorhubError(f"the log has no entry {message}; it ends at {reader.size() - 1}")
+    found = read_messages([(message, reader.entry(message))])
+    if not found:
+        raise SensorhubError(f"entry {message} of the log is no message")
+    return len(found[0][1].pack.names)
+
+
+def _reading(reader: LogReader, said: Review) -> tuple[str, str, float, float] | None:
+    for _, message in read_messages([(said.message, reader.entry(said.message))]):
+        pack = message.pack
+        value = pack.values[said.record]
+        if pack.base_time is not None and not isinstance(value, bytes):
+            return pack.node, pack.names[said.record], pack.base_time + pack.times[said.record], float(value)
+    return None
+
+
+def _verdicts(reader: LogReader, message: int) -> list[tuple[int, int]] | None:
+    """The verdict in force on a message: that of the last entry that names it."""
+    found = None
+    for _, entry in reader.entries(message):
+        if kind_of(entry) == VERDICT:
+            for index, pairs in cbor2.loads(entry)[4]:
+                if index == message:
+                    found = [(int(score), int(flags)) for score, flags in pairs]
+    return found
