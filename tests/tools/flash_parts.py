@@ -43,12 +43,16 @@ def micropython_image(
 
 
 def environ(home: Path, **more: str) -> dict:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SENSORHUB_", "ESPTOOL_"))}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("SENSORHUB_", "FLASH_", "ESPTOOL_"))
+    }
     return {
         **kept,
         "HOME": str(home),
-        "SENSORHUB_FLASH_WIFI_SSID": "roof",
-        "SENSORHUB_FLASH_WIFI_PASSWORD": WIFI_PASSWORD,
+        "FLASH_WIFI_SSID": "roof",
+        "FLASH_WIFI_PASSWORD": WIFI_PASSWORD,
         **more,
     }
 
@@ -88,7 +92,7 @@ class Tool:
         monkeypatch.setattr(sys, "argv", ["flash", *map(str, words)])
         monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115 - ends with the test
         monkeypatch.chdir(self.home)
-        for name in [name for name in os.environ if name.startswith("SENSORHUB_")]:
+        for name in [name for name in os.environ if name.startswith(("SENSORHUB_", "FLASH_"))]:
             monkeypatch.delenv(name)
         for name, value in environ(self.home, **more).items():
             monkeypatch.setenv(name, value)

@@ -293,7 +293,7 @@ def test_a_setting_that_nobody_has_said_is_named(tool, image_file, monkeypatch, 
     monkeypatch.setattr("flash_parts.environ", lambda home, **more: {"HOME": str(home)})
     words = bench("socket://127.0.0.1:1", image_file, tool.claim())
     run = tool.inside(monkeypatch, capsys, *words, "--dry-run")
-    assert "SENSORHUB_FLASH_WIFI_SSID" in ended(run, Exit.SETTINGS)
+    assert "FLASH_WIFI_SSID" in ended(run, Exit.SETTINGS)
 
 
 def test_the_pinned_image_is_fetched_only_with_a_hash_and_kept(tool, image_file, monkeypatch, capsys):

@@ -173,7 +173,7 @@ def test_settings_come_in_order_and_secrets_show_nowhere(tmp_path):
     path.write_text('[wifi]\nssid = "file"\npassword_file = "word"\n[gateway]\nurl = "http://file"\n')
     values = flash_settings.load_file(None, tmp_path)
     sources = flash_settings.Sources(
-        {"gateway.url": "http://given"}, {"SENSORHUB_FLASH_WIFI_SSID": "environment"}, values
+        {"gateway.url": "http://given"}, {"FLASH_WIFI_SSID": "environment"}, values
     )
     assert sources.need("gateway.url") == "http://given"
     assert sources.need("wifi.ssid") == "environment"

@@ -249,7 +249,7 @@ class Bootloader:
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     """esptool's environment: ours, with words of a fixed width and language, and without our secrets."""
-    kept = {name: value for name, value in environ.items() if not name.startswith("SENSORHUB_")}
+    kept = {name: value for name, value in environ.items() if not name.startswith(("FLASH_", "SENSORHUB_"))}
     return {
         **kept,
         "COLUMNS": "400",

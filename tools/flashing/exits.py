@@ -124,7 +124,7 @@ TABLE: Final[Mapping[Exit, Meaning]] = {
         "the gateway does not answer", "Start the gateway, or correct --gateway, and try again."
     ),
     Exit.REFUSED: Meaning(
-        "the gateway refuses the token", "Give the gateway's token in SENSORHUB_FLASH_GATEWAY_TOKEN."
+        "the gateway refuses the token", "Give the gateway's token in FLASH_GATEWAY_TOKEN."
     ),
     Exit.CLAIM: Meaning(
         "the claim cannot be used or made", "Make a new claim with sensorhub nodes add NAME."

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from flashing.exits import Exit, FlashError
 
-PREFIX: Final = "SENSORHUB_FLASH_"
+PREFIX: Final = "FLASH_"
 DEFAULT_FILE: Final = "flash.toml"
 MQTT_PORT: Final = 1883
 MQTTS_PORT: Final = 8883
