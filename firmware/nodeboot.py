@@ -106,7 +106,7 @@ class Life:
         return self.failures > SAFE_AFTER
 
     def start(self, powered=False):
-        """Count a start; give up what is on trial when it had its starts. `powered`: the power has just come back."""
+        """Count a start; give up what is on trial when it had its starts. `powered`: the power has come back, or deep sleep is over."""
         if self.on_trial and self.failures >= TRIES:
             self._give_up()
         if self.on_trial or not powered:
@@ -178,7 +178,7 @@ def start(root="", nvs=None):
     import os
 
     life = Life(nvs or Nvs())
-    life.start(machine.reset_cause() == machine.PWRON_RESET)
+    life.start(machine.reset_cause() in (machine.PWRON_RESET, machine.DEEPSLEEP_RESET))
     path = root + "/" + SLOTS[life.active]
     try:
         os.stat(path + "/sensornode")

@@ -1,6 +1,7 @@
 """The application: sample -> pack -> sign -> spool, beside the link that sends the spool."""
 
 import asyncio
+from hashlib import sha256
 
 from nodeboot import NONE, PARTITION
 
@@ -20,6 +21,8 @@ SYNC_RETRY_MS = 60_000  # at most; the first tries come sooner
 WELL_S = 300  # of good health, after which a start counts as a success
 TRIAL_S = 600  # that something on trial has until its first receipt
 SAFE_S = 1800  # of safe mode, after which a normal start is tried
+AWAKE_S = 45  # that the link of a sleeping node gets at most
+LEAD_MS = 3000  # that a sleeping node wakes up before its sample
 RECORDS = 200  # kept in RAM at most; a pack holds 256
 OWN_CHANNELS = (("spool_dropped", "count"), ("sensor_errors", "count"))
 
@@ -64,14 +67,15 @@ class App:
     def __init__(self, config, time_source=None, directory="", life=None, path="node.json"):
         self.config = config
         self.clock = Clock(time_source or board.TimeSource(config.ntp))
-        self.state = State(board.Nvs(), board.random_bytes)
+        nvs = board.Nvs()
+        self.state = State(nvs, board.random_bytes)
         self.spool = Spool(
             directory + "/spool", config.spool_bytes, config.spool_segments, self.state.count_dropped
         )
         if self.state.fresh:
             self.spool.clear()  # whatever is there was signed by another key
         self.state.resume(self.spool.last, self.spool.clean)
-        self.key = SigningKey(self.state.secret)
+        self.key = self._signing_key(nvs)
         self.life = life
         self.safe = life is not None and life.safe
         self._directory = directory
@@ -101,11 +105,13 @@ class App:
         )
         # main.py has started one, with 120 s, for an application on trial
         self.watchdog = board.Watchdog(config.watchdog or (120 if life and life.trial != NONE else 0))
+        self._sends = not config.sleep or self.safe or self._sends_now()
         self.sources = [] if self.safe else [Source(row) for row in config.sensors]
         self.sensor_errors = 0
         self.missed = 0
         self.last_error = ""
         self.ending = ""
+        self.sleep_ms = 0  # for how long the node wants to sleep when `run` has ended
         self._ended = asyncio.Event()
         self._services = Services(self.clock, config.interval, config.keys_site, config.signed_sensors)
         self._base_name = senml.base_name(config.site, config.node)
@@ -129,9 +135,19 @@ class App:
             self._ended.set()
 
         # time first: a clock that can be set at once is set before the first sample
-        works = [self._keep_time(), self._sample_for_ever(), self.link.run(), self._supervise()]
+        if not self.config.sleep or self.safe:
+            works = [self._keep_time(), self._sample_for_ever(), self.link.run(), self._supervise()]
+        elif self._sends:
+            works = [self._keep_time(), self._sample_and_sleep(True), self.link.run(), self._supervise()]
+        else:
+            works = [self._sample_and_sleep(False), self._supervise()]
         if self.orders:
             works.append(self.orders.run())
+        if self.config.led_pin >= 0:
+            from .led import show
+
+            light = board.led(self.config.led_pin, self.config.led_low)
+            works.append(show(light, lambda: "safe" if self.safe else self.link.stage))
         self._tasks = [asyncio.create_task(guard(work)) for work in works]
         try:
             await self._ended.wait()
@@ -178,6 +194,11 @@ class App:
             "refused": self.orders.refused if self.orders else "",
             "link": self.link.stage,
         }
+
+    @property
+    def sleepers(self):
+        """How many tasks live by the node's clock, for those who simulate it."""
+        return 2 if self._sends else 1
 
     @property
     def idle(self):
@@ -271,6 +292,42 @@ class App:
                 self.missed += behind
                 slot += behind * interval
 
+    def _sends_now(self):
+        """Whether a sleeping node has the radio on this time: every `publish` seconds, and while it has no date."""
+        unix = self.clock.unix_ms(self.clock.uptime_ms() + LEAD_MS)
+        if unix is None or self.life and self.life.on_trial:
+            return True
+        every = self.config.publish // self.config.interval
+        return (unix // 1000 + self.config.interval // 2) // self.config.interval % every == 0
+
+    async def _sample_and_sleep(self, sends):
+        """One sample, some time for the link to send it, and deep sleep until shortly before the next."""
+        interval = 1000 * self.config.interval
+        slot = self.clock.first_slot(interval)
+        now = self.clock.uptime_ms()
+        if (
+            slot - now > interval // 2
+        ):  # woken up late, or at any time at all: rather now than an interval later
+            slot = now
+        await self.clock.sleep_until(slot)
+        self._slot = slot
+        self._samples.append((slot, await self._read_all()))
+        if not self._samples[-1][1]:
+            self._samples.clear()
+        await self._publish()
+        ticks = AWAKE_S * 10 if sends else 0
+        while ticks and not (
+            self.link.online and self.spool.empty and not (self.orders and self.orders.busy)
+        ):
+            ticks -= 1
+            await asyncio.sleep(0.1)
+        if self.life:
+            self.life.well(self.link.online)
+        if not self.ending:
+            now = self.clock.uptime_ms()
+            self.sleep_ms = max(1000, self.clock.next_slot(now, interval) - LEAD_MS - now)
+            self.restart("sleep")
+
     async def _read_all(self):
         parts = await asyncio.gather(*[self._read(source) for source in self.sources])
         records = [record for part in parts for record in part]
@@ -342,6 +399,18 @@ class App:
         finally:
             self._unkept = None
         self.link.wake()
+
+    def _signing_key(self, nvs):
+        """The node's key; the public half, which takes long to compute, is kept with a mark of whose it is."""
+        secret = self.state.secret
+        mark = sha256(b"public of " + secret).digest()[:8]
+        kept = nvs.get_blob("public", 72)
+        if kept and kept[:8] == mark:
+            return SigningKey(secret, kept[8:])
+        key = SigningKey(secret)
+        nvs.set_blob("public", mark + key.public)
+        nvs.commit()
+        return key
 
     async def _announce(self):
         channels = [pair for source in self.sources for pair in source.channels]

@@ -34,9 +34,31 @@ def station():
     return network.WLAN(network.STA_IF)
 
 
+def access_point(prefix):
+    """Open an access point without a password; returns its name, which ends in that of the radio."""
+    wlan = network.WLAN(network.AP_IF)
+    wlan.active(True)
+    mac = wlan.config("mac")
+    name = "%s-%02x%02x" % (prefix, mac[-2], mac[-1])
+    wlan.config(ssid=name, security=0)
+    return name
+
+
+def led(pin, low):
+    """Function that switches the LED at a pin on and off; `low`: it lights when the pin is low."""
+    out = machine.Pin(pin, machine.Pin.OUT)
+    return lambda on: out.value(on != low)
+
+
 def reset():
     """Start again at once."""
     machine.reset()
+
+
+def deep_sleep(ms):
+    """Switch everything off but the clock, and start again after so many milliseconds."""
+    station().active(False)
+    machine.deepsleep(ms)
 
 
 def next_partition():

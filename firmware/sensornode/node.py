@@ -19,6 +19,8 @@ def main(life, root="", path="node.json"):
         app = App(config, directory=root, life=life, path=path)
         running.append(app)
         asyncio.run(app.run())
+        if app.sleep_ms:
+            board.deep_sleep(app.sleep_ms)
     else:
         from .setup import run
 

@@ -162,8 +162,14 @@ class Orders:
         self._waiting = {}
         self._wake = asyncio.Event()
         self._keys = {}
+        self._handling = False
         self.refused = ""
         self.handled = 0
+
+    @property
+    def busy(self):
+        """True while an order waits or is carried out."""
+        return bool(self._waiting) or self._handling
 
     def take(self, leaf, payload):
         """An order has come; the newest on a topic replaces the one before."""
@@ -182,6 +188,7 @@ class Orders:
                     await self._handle(leaf, message)
 
     async def _handle(self, leaf, message):
+        self._handling = True
         try:
             if leaf == "config":
                 payload = await self._open(message, self._config.keys_site, CONFIG)
@@ -192,6 +199,8 @@ class Orders:
         except Exception as error:
             # whatever it is that an order breaks, the node goes on as before
             self.refused = "%s: %s" % (leaf, error or type(error).__name__)
+        finally:
+            self._handling = False
         self.handled += 1
 
     async def _open(self, message, public, content_type):

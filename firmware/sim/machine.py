@@ -22,12 +22,27 @@ class RTC:
         return fields
 
 
-PWRON_RESET, SOFT_RESET = 1, 5
+class Pin:
+    """A pin that remembers what it was set to."""
+
+    IN, OUT = 0, 1
+
+    def __init__(self, number, mode=-1):
+        self.number = number
+        self.levels = []
+
+    def value(self, level=None):
+        if level is not None:
+            self.levels.append(int(level))
+        return self.levels[-1] if self.levels else 0
+
+
+PWRON_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 4, 5
 
 
 def reset_cause():
-    """Power has come back, unless who starts the process says in SIM_RESET that it was a reset."""
-    return SOFT_RESET if os.getenv("SIM_RESET") else PWRON_RESET
+    """Power has come back, unless who starts the process says in SIM_RESET what it was."""
+    return int(os.getenv("SIM_RESET") or PWRON_RESET)
 
 
 def reset():

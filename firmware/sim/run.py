@@ -8,10 +8,11 @@ there, chosen as on the board. The key "sim" of node.json, all of it optional:
 
     speed         seconds of node time in a second (3600); the environment's SIM_SPEED goes before it
     start         Unix seconds of the beginning (the first row of the first replayed file)
+    rtc           true: the date survives the end of the process (false)
     unset         seconds of node time for which no time server answers (0)
     status        true: a line of JSON about the node on standard output, once a second and at the end (false)
     exit_at_end   true: end when every replayed row is sampled and receipted (false)
-    trial         seconds that something on trial has until its first receipt (600); `well` and `safe`: see app.py
+    trial         seconds that something on trial has until its first receipt (600); `well`, `safe` and `awake`: see app.py
 
 SIGTERM and SIGINT end it cleanly: the node says goodbye to its broker. Exit status 3 is a reset: who started the process
 should start it again. Anything else is a power cut.
@@ -86,14 +87,20 @@ async def simulate(directory):
     config = load("node.json", flash, life)
     application.TRIAL_S = options.get("trial", application.TRIAL_S)
     application.WELL_S = options.get("well", application.WELL_S)
+    application.AWAKE_S = options.get("awake", application.AWAKE_S)
     application.SAFE_S = options.get("safe", application.SAFE_S)
     speed = float((os.getenv("SIM_SPEED") or "") or options.get("speed", 3600))
     start = options.get("start")
     world = World(
-        first_time(config) if start is None else start, speed, "time", unset=options.get("unset", 0)
+        first_time(config) if start is None else start,
+        speed,
+        "time",
+        unset=options.get("unset", 0),
+        held=options.get("rtc", False),
     )
     signals = Signals()
     app = application.App(config, world, flash, life)
+    world.sleepers = app.sleepers
     turning = asyncio.create_task(world.turn())
     running = asyncio.create_task(app.run())
     beats = 0
@@ -115,6 +122,8 @@ async def simulate(directory):
     finally:
         if options.get("status"):
             report(app, world)
+    if app.sleep_ms:
+        world.skip(app.sleep_ms)
     if app.ending:
         import machine
 

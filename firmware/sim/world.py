@@ -22,12 +22,14 @@ class World:
     :param path: file that keeps the time, or None.
     :param sleepers: how many tasks of the node live by node time.
     :param unset: seconds from the start of the process for which no time server answers.
+    :param held: whether the real-time clock survives the end of the process, as it does resets and deep sleep.
     """
 
-    def __init__(self, start, speed, path=None, sleepers=2, unset=0):
+    def __init__(self, start, speed, path=None, sleepers=2, unset=0, held=False):
         self._speed = speed
         self._path = path
-        self._sleepers = sleepers
+        self.sleepers = sleepers
+        self._held = held
         self._asleep = []  # (when, event), soonest first
         self._changed = asyncio.Event()
         self._time = start * 1000
@@ -49,7 +51,7 @@ class World:
         return (end - start + _PERIOD // 2) % _PERIOD - _PERIOD // 2
 
     def held_ms(self):
-        return None
+        return self._time if self._held else None
 
     async def unix_ms(self):
         if self._time < self._unset:
@@ -79,7 +81,12 @@ class World:
     @property
     def asleep(self):
         """True when the node waits for time to pass."""
-        return len(self._asleep) >= self._sleepers
+        return len(self._asleep) >= self.sleepers
+
+    def skip(self, ms):
+        """Time passes while the node is in deep sleep."""
+        self._time += ms
+        self._save()
 
     async def turn(self):
         """Let time pass, for ever."""

@@ -174,6 +174,7 @@ class Node:
         self._environ = environ
         self.process: subprocess.Popen[bytes] | None = None
         self.exits: list[int] = []
+        self.reset_cause = 5  # machine.SOFT_RESET
         self._staying = False
         self._board: threading.Thread | None = None
         rows = [f"{START + 3600 * n},{n / 10},{1000 + n},{n % 7 or ''}" for n in range(ROWS)]
@@ -219,7 +220,7 @@ class Node:
                 self.start(**powered)
                 assert self.process
                 self.exits.append(self.process.wait())
-                powered = {"SIM_RESET": "1"}
+                powered = {"SIM_RESET": str(self.reset_cause)}
 
         self._board = threading.Thread(target=run, daemon=True)
         self._board.start()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_harness import ROWS, START, Broker, Gateway, Node, until
+from node_harness import RESET, ROWS, START, Broker, Gateway, Node, until
 
 
 @pytest.mark.parametrize("interpreter", ["micropython", "cpython"])
@@ -110,6 +110,46 @@ def test_nothing_is_lost_while_the_broker_is_away(node: Node, broker: Broker, ga
     assert gateway.times == [START + 3600 * n for n in range(ROWS)]
     assert gateway.gaps == gateway.clones == 0
     assert node.status["connects"] > 1
+
+
+def test_an_hour_at_1_hz_without_a_broker_is_kept_and_sent_later(
+    node: Node, broker: Broker, gateway: Gateway
+) -> None:
+    rows = [f"{START + n},{n % 50}" for n in range(3700)]
+    (node.folder / "replay.csv").write_text("\n".join(["time,temperature Cel", *rows]) + "\n")
+    node.configure(interval=1, publish=60, sim={"speed": 2000})
+    broker.stop()
+    node.start()
+    until(lambda: node.status.get("time", 0) >= START + 3600, "an hour to pass")
+    assert node.status["connects"] == 0
+    broker.start()
+    assert node.wait() == 0
+    assert gateway.times == [START + n for n in range(3700)]
+    assert node.status["missed"] == node.status["dropped"] == gateway.gaps == 0
+    assert len(gateway.log) < 70
+
+
+@pytest.mark.parametrize("publish", [1, 4])
+def test_a_node_that_sleeps_between_its_samples_loses_none(
+    publish: int, node: Node, gateway: Gateway
+) -> None:
+    node.reset_cause = 4  # machine.DEEPSLEEP_RESET
+    count = 12
+    node.configure(
+        sleep=True,
+        publish=publish * 3600,
+        sim={"speed": 20_000, "rtc": True, "exit_at_end": False, "awake": 5},
+    )
+    node.stay()
+    until(lambda: len(gateway.log) >= count, "twelve samples")
+    node.stop()
+    assert gateway.times[:count] == [START + 3600 * n for n in range(count)]
+    assert gateway.gaps == gateway.clones == 0
+    boots = [message.signed.boot for message in gateway.log[:count]]
+    assert boots == sorted(set(boots))  # each sample in a life of its own
+    connects = {announce.signed.boot for announce in gateway.announces}
+    assert len(connects) <= count // publish + 3
+    assert set(node.exits[:-1]) == {RESET}
 
 
 def test_a_silent_gateway_costs_announces_and_not_the_spool(node: Node, gateway: Gateway) -> None:
