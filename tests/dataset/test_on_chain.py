@@ -26,7 +26,7 @@ from sensorhub.verify.log_files import LogDirectory
 from sensorhub.verify.manifest import About
 from sensorhub.verify.proof import format_proof
 from sensorhub.verify.rpc import RpcChain
-from sensorhub.verify.saved_header import SavedChain, parse_saved_header
+from sensorhub.verify.saved_header import LEFT_OUT, SavedChain, make_saved_header, parse_saved_header
 from sensorhub.verify.whole_log import check_log
 
 TOOL = Path(__file__).parents[2] / "tools" / "verify"
@@ -158,6 +158,20 @@ def test_an_anchor_is_checked_offline_from_a_saved_header(site, tmp_path):
     report = check_proof(format_proof(earlier), chain=SavedChain(header, header.block_hash))
     assert report[ANCHORED].failed() == ("block", "event")
     assert report[FLAGGED].state is State.UNKNOWN
+
+
+def test_a_header_is_made_whole_when_the_server_leaves_the_newest_fields_out(site):
+    tx = "0x" + site.heads[-1].anchor.tx.hex()
+    chain = RpcChain(site.url)
+    receipt = chain._call("eth_getTransactionReceipt", tx)
+    block = chain._call("eth_getBlockByNumber", receipt["blockNumber"], False)
+    whole = make_saved_header(DEV_CHAIN_ID, block, [receipt], 0)
+    assert {"withdrawalsRoot", "blobGasUsed", "parentBeaconBlockRoot", "requestsHash"} <= set(block)
+    for name in LEFT_OUT:
+        del block[name]
+        assert make_saved_header(DEV_CHAIN_ID, block, [receipt], 0) == whole
+    with pytest.raises(VerifyError, match="do not have the hash"):
+        make_saved_header(DEV_CHAIN_ID, {**block, "gasUsed": "0x0"}, [receipt], 0)
 
 
 def test_zz_a_flag_in_the_contract_is_found(site):

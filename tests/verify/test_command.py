@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sensorhub.log.note import NoteSigner
 from sensorhub.verify import trie
 from sensorhub.verify.answers import EXIT_CODES
 from sensorhub.verify.chain_view import POSTED
@@ -264,3 +265,21 @@ def _texts(value):
     if isinstance(value, list):
         return "".join(map(_texts, value))
     return str(value)
+
+
+def test_a_tlog_proof_is_checked_with_the_key_of_its_log(tmp_path, capsys):
+    expected = json.loads((CORPUS / "expected.json").read_text())
+    file = CORPUS / "valid" / "judged-and-anchored.tlog-proof"
+    key = ["--log-key", expected["logKey"]]
+    assert main(["proof", str(file), *key]) == 0
+    out = capsys.readouterr().out
+    assert "All that was asked for holds (intact, logged)." in out
+    assert "revocation" not in out
+    assert main(["proof", str(file)]) == 9
+    assert main(["proof", str(file), "--log-key", NoteSigner.generate("a.b/sensorhub").verifier_key]) == 5
+    assert main(["proof", str(file), *key, "--rpc", "http://127.0.0.1:9"]) == 2
+    whole = file.read_bytes()
+    changed = tmp_path / "changed.tlog-proof"
+    for offset in range(0, len(whole), 11):
+        changed.write_bytes(whole[:offset] + bytes([whole[offset] ^ 1]) + whole[offset + 1 :])
+        assert main(["proof", str(changed), *key]) in (3, 5), offset

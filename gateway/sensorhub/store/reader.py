@@ -18,7 +18,6 @@ from sensorhub.flags import FULL_SCORE, flag_names
 from sensorhub.store.schema import FIVE_MINUTES, HOUR, RECORDS, connect
 
 _MATRIX: Final = msgspec.json.Decoder(list[list[float | None]])
-_ROW: Final = msgspec.json.Decoder(list[float | None])
 _INTEGERS: Final = msgspec.json.Decoder(list[int])
 
 _ROLLUP_COLUMNS: Final = (
@@ -335,16 +334,16 @@ class SqliteReader:
         return best[1] if best else None
 
     def log_id(self) -> bytes | None:
-        """The log it was made from: leaf hash of entry 0, 32 bytes; None while it is empty."""
+        """See `Store.log_id`."""
         rows = self._all("SELECT value FROM meta WHERE key = 'log_id'")
         return rows[0][0] or None if rows else None
 
     def covers(self) -> int:
-        """How many entries of the log it has taken in."""
+        """See `Store.covers`."""
         return self._meta("cursor")
 
     def node_entries(self) -> list[int]:
-        """Log indices of the node entries (enrolment, rotation, revocation ...) it has taken in, ascending."""
+        """See `Store.node_entries`."""
         return [entry for (entry,) in self._all("SELECT entry FROM node_entry ORDER BY entry")]
 
     def verdict(self, message: int) -> tuple[int, list[tuple[int, int]]] | None:

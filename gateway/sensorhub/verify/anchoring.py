@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from sensorhub.chain.digest import ChainCheckpoint, SignatureError, digest, recover
 from sensorhub.log.entries import Genesis
 from sensorhub.log.note import Checkpoint
 from sensorhub.verify.answers import ANCHORED, FLAGGED, Answer, Check, State, conclude
+from sensorhub.verify.canonical import to_hex
 from sensorhub.verify.chain_view import Chain, ChainUnreachable, FlaggedRange, Posted, posted
 from sensorhub.verify.proof import Anchor
 from sensorhub.verify.trust import Trust
@@ -17,6 +18,19 @@ NOT_ASKED = "not checked: no chain was asked (give --rpc or --header)"
 
 NAMED_FLAGS: Final = 10
 """Flags of the contract that are told one by one; the rest is counted."""
+
+
+def anchor_facts(anchor: Anchor | None) -> dict[str, Any] | None:
+    """What a file says of the chain, for the facts of a report."""
+    if anchor is None:
+        return None
+    return {
+        "chainId": anchor.chain_id,
+        "contract": to_hex(anchor.contract),
+        "seq": anchor.checkpoint.seq,
+        "tx": None if anchor.tx is None else to_hex(anchor.tx),
+        "block": anchor.block,
+    }
 
 
 def check_anchored(

@@ -44,23 +44,8 @@ class Receipt:
     events: tuple[EventLog, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Posted:
-    """One checkpoint as the contract's event tells it."""
-
-    log_id: bytes
-    seq: int
-    size: int
-    root: bytes
-    prev: bytes
-    start: int
-    end: int
-
-    def struct_hash(self) -> bytes:
-        """What the contract keeps of this checkpoint while it is the newest."""
-        return ChainCheckpoint(
-            self.log_id, self.seq, self.size, self.root, self.prev, self.start, self.end
-        ).struct_hash()
+Posted = ChainCheckpoint
+"""One checkpoint as the contract's event tells it: all that the gateway signed."""
 
 
 @dataclass(frozen=True, slots=True)

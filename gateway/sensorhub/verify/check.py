@@ -8,9 +8,9 @@ from typing import Any
 from sensorhub.channels import BY_NAME
 from sensorhub.flags import FULL_SCORE, flag_names
 from sensorhub.log.entries import ArtefactEntry, EntryError, NodeEntry, VerdictEntry, decode_entry
-from sensorhub.log.note import Checkpoint
+from sensorhub.log.note import Checkpoint, NoteError, open_checkpoint
 from sensorhub.verify import canonical
-from sensorhub.verify.anchoring import check_anchored, check_flagged
+from sensorhub.verify.anchoring import anchor_facts, check_anchored, check_flagged
 from sensorhub.verify.answers import (
     ANCHORED,
     DEVICE_SIGNED,
@@ -29,10 +29,14 @@ from sensorhub.verify.chain_view import Chain
 from sensorhub.verify.devices import Told, check_device_signed, read_message, warnings_of
 from sensorhub.verify.errors import VerifyError
 from sensorhub.verify.proof import Proof, Proven, parse_proof
-from sensorhub.verify.trust import Trust, check_head, check_inclusion
+from sensorhub.verify.tlog_proof import parse_tlog_proof
+from sensorhub.verify.trust import Trust, check_head, check_inclusion, unsigned_checkpoint
 
 PROOF_ANSWERS = (INTACT, DEVICE_SIGNED, LOGGED, ANCHORED, JUDGED, FLAGGED)
 """Every answer on a proof, in the order shown."""
+
+TLOG_ANSWERS = (INTACT, LOGGED)
+"""Every answer on a C2SP tlog-proof."""
 
 
 def check_proof(data: bytes, *, trust: Trust | None = None, chain: Chain | None = None) -> Report:
@@ -79,6 +83,57 @@ def check_proof(data: bytes, *, trust: Trust | None = None, chain: Chain | None 
     )
     origin = head.checkpoint.origin if head.checkpoint is not None else "unknown log"
     return Report(f"entry {index} of {origin}", answers, _facts(proof, told, head.checkpoint))
+
+
+def check_tlog_proof(data: bytes, *, trust: Trust | None = None) -> Report:
+    """What a C2SP tlog-proof shows: that an entry is in a log whose key the caller names, and nothing more.
+
+    Args:
+        data: the file.
+        trust: what is pinned; without a log key the note cannot be checked, since the format carries none.
+
+    Returns:
+        A report that always has all of `TLOG_ANSWERS`.
+    """
+    trust = trust or Trust()
+    try:
+        proof = parse_tlog_proof(data)
+    except VerifyError as error:
+        broken = Answer(INTACT, State.NO, str(error), (), (Check("format", False, str(error)),))
+        return Report("tlog-proof", (broken, unknown(LOGGED, "the file could not be read")))
+    note = proof.checkpoint.encode()
+    checkpoint = unsigned_checkpoint(note)
+    checks = []
+    if trust.log_key is None:
+        text = "the file does not name the log's key: give it with --log-key"
+        checks.append(Check("note-signature", None, text))
+    else:
+        try:
+            checkpoint = open_checkpoint(note, trust.log_key)
+            checks.append(Check("note-signature", True, f"checkpoint note signed by {trust.log_key.name}"))
+        except NoteError as error:
+            checks.append(Check("note-signature", False, f"checkpoint note: {error}"))
+    if trust.log_id is not None:
+        text = "the file does not carry the genesis entry, so the log id cannot be told: give --log-key"
+        checks.append(Check("log-id-pinned", None, text))
+    if proof.extra is None:
+        checks.append(Check("entry-in-tree", None, "the file does not carry the entry (line 'extra')"))
+    else:
+        checks.append(
+            check_inclusion("entry-in-tree", "the entry", proof.extra, proof.index, proof.path, checkpoint)
+        )
+    size = 0 if checkpoint is None else checkpoint.size
+    logged = conclude(
+        LOGGED,
+        checks,
+        summary=f"entry {proof.index} of {size}, under a checkpoint that the log's key signed",
+        rests_on=(trust.of_log(),),
+    )
+    text = "a tlog-proof as its format wants it"
+    intact = conclude(INTACT, [Check("format", True, text)], summary=text)
+    origin = "unknown log" if checkpoint is None else checkpoint.origin
+    facts = {"index": proof.index, "size": size, **_other_facts(proof.extra or b"")}
+    return Report(f"entry {proof.index} of {origin}", (intact, logged), facts)
 
 
 def _check_intact(proof: Proof) -> Answer:
@@ -200,21 +255,12 @@ def _warnings(proof: Proof, told: Told | str) -> list[str]:
 
 
 def _facts(proof: Proof, told: Told | str, checkpoint: Checkpoint | None) -> dict[str, Any]:
-    anchor = proof.anchor
     facts: dict[str, Any] = {
         "logId": canonical.to_hex(proof.log_id),
         "origin": None if checkpoint is None else checkpoint.origin,
         "index": proof.entry.index,
         "size": proof.size,
-        "chain": None
-        if anchor is None
-        else {
-            "chainId": anchor.chain_id,
-            "contract": canonical.to_hex(anchor.contract),
-            "seq": anchor.checkpoint.seq,
-            "tx": None if anchor.tx is None else canonical.to_hex(anchor.tx),
-            "block": anchor.block,
-        },
+        "chain": anchor_facts(proof.anchor),
     }
     if isinstance(told, str):
         return {**facts, **_other_facts(proof.entry.entry)}

@@ -25,7 +25,7 @@ from sensorhub.verify.answers import (
     State,
 )
 from sensorhub.verify.chain_view import Chain
-from sensorhub.verify.check import PROOF_ANSWERS, check_proof
+from sensorhub.verify.check import PROOF_ANSWERS, TLOG_ANSWERS, check_proof, check_tlog_proof
 from sensorhub.verify.dataset import DATASET_ANSWERS, check_dataset
 from sensorhub.verify.errors import VerifyError
 from sensorhub.verify.log_files import LogDirectory, LogFiles, LogUrl
@@ -34,6 +34,7 @@ from sensorhub.verify.proof import parse_proof
 from sensorhub.verify.render import printable_json, render
 from sensorhub.verify.rpc import RpcChain
 from sensorhub.verify.saved_header import SavedChain, format_saved_header, parse_saved_header, read_receipt
+from sensorhub.verify.tlog_proof import SUFFIX
 from sensorhub.verify.trust import Trust
 from sensorhub.verify.whole_log import LOG_ANSWERS, check_log
 
@@ -41,8 +42,15 @@ QUIET_S: Final = 1.0
 """Seconds of work after which a progress line appears on standard error."""
 REFRESH_S: Final = 0.2
 """Seconds between changes of the progress line."""
-ANSWERS: Final = {"proof": PROOF_ANSWERS, "dataset": DATASET_ANSWERS, "log": LOG_ANSWERS}
-"""The answers of each subcommand."""
+TLOG: Final = "tlog-proof"
+"""What a proof is called whose file name ends in `.tlog-proof`."""
+ANSWERS: Final = {
+    "proof": PROOF_ANSWERS,
+    TLOG: TLOG_ANSWERS,
+    "dataset": DATASET_ANSWERS,
+    "log": LOG_ANSWERS,
+}
+"""The answers on each kind of file."""
 UNPINNED: Final = "Which log: the one named in the file, which nothing pinned. Give --log-id or --log-key to say which you mean."
 LEFT_OUT: Final = "A revocation or clone that the file leaves out cannot be seen in it: only the whole log shows all of them."
 
@@ -57,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.what == "header":
             return _save_header(options)
+        if options.what == "proof" and options.file.endswith(SUFFIX):
+            options.what = TLOG
         requested, tolerated = _requested(options)
         trust = _trust(options)
         chain = _chain(options)
@@ -84,6 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _verify(options: argparse.Namespace, trust: Trust, chain: Chain | None, progress: ProgressLine) -> Report:
     if options.what == "proof":
         return check_proof(_bytes(options.file), trust=trust, chain=chain)
+    if options.what == TLOG:
+        if chain is not None:
+            raise UsageError(
+                f"{options.file}: this format says nothing of a chain; leave out --rpc and --header"
+            )
+        return check_tlog_proof(_bytes(options.file), trust=trust)
     if options.what == "dataset":
         return check_dataset(
             Path(options.directory), trust=trust, chain=chain, progress=progress, threads=options.threads
@@ -298,7 +314,9 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="the report as JSON")
     common.add_argument("--details", action="store_true", help="every single check")
     commands = parser.add_subparsers(dest="what", required=True, metavar="proof|dataset|log|header")
-    proof = commands.add_parser("proof", parents=[common], help="one proof file (sensorhub-proof/1)")
+    proof = commands.add_parser(
+        "proof", parents=[common], help="one proof file (sensorhub-proof/1, or C2SP .tlog-proof)"
+    )
     proof.add_argument("file")
     dataset = commands.add_parser(
         "dataset", parents=[common], help="a dataset directory (sensorhub-dataset/1)"

@@ -20,7 +20,7 @@ from sensorhub.log.entries import (
 )
 from sensorhub.log.merkle import ProofError, leaf_hashes, root_from_multiproof
 from sensorhub.verify import canonical
-from sensorhub.verify.anchoring import check_anchored, check_flagged
+from sensorhub.verify.anchoring import anchor_facts, check_anchored, check_flagged
 from sensorhub.verify.answers import (
     ANCHORED,
     DEVICE_SIGNED,
@@ -374,7 +374,6 @@ def _check_rows(directory: Path, manifest: Manifest, evidence: Evidence, used: S
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
-    anchor = manifest.anchor
     return {
         "logId": canonical.to_hex(manifest.log_id),
         "origin": manifest.origin,
@@ -388,13 +387,5 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
             "nodes": manifest.counts.nodes,
             "entries": manifest.counts.entries,
         },
-        "chain": None
-        if anchor is None
-        else {
-            "chainId": anchor.chain_id,
-            "contract": canonical.to_hex(anchor.contract),
-            "seq": anchor.checkpoint.seq,
-            "tx": None if anchor.tx is None else canonical.to_hex(anchor.tx),
-            "block": anchor.block,
-        },
+        "chain": anchor_facts(manifest.anchor),
     }
