@@ -1,0 +1,230 @@
+"""Rules, neighbours and the packaged model together, and what happens when the model is not there."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sensorhub.flags import TRUSTED, Flag
+from sensorhub.quality import judge as module
+from sensorhub.quality.columns import columns_of
+from sensorhub.quality.judge import Judge
+from sensorhub.quality.model import INPUTS, Model, ModelError, ModelFile, shipped
+
+STEP = 3600
+START = 1_700_000_000 // STEP * STEP
+PLACES = {
+    "alder": (39.90, 116.30),
+    "birch": (39.92, 116.33),
+    "cedar": (39.95, 116.28),
+    "dogwood": (39.91, 116.36),
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return Model.load(shipped())
+
+
+def weather(sender, hours: int, *, wrong=lambda node, hour, value: value, nodes=tuple(PLACES)):
+    """Hourly messages of nodes in the same weather, a few degrees apart."""
+    rng = np.random.default_rng(3)
+    for hour in range(hours):
+        common = 15 + 8 * np.sin(hour * 2 * np.pi / 24) + 4 * np.sin(hour / 37)
+        for j, node in enumerate(nodes):
+            value = wrong(node, hour, common + 1.5 * j + rng.normal(0, 0.3))
+            humidity = 80 - 2 * common + rng.normal(0, 0.8)
+            sender.send(
+                node,
+                START + hour * STEP,
+                [("temperature", round(value, 1), 0.0), ("humidity", round(humidity, 1), 0.0)],
+            )
+    return sender.messages
+
+
+def judged(messages, model, *, cuts=(), reload=(), places=PLACES):
+    judge = Judge(model)
+    scores, flags = [], []
+    bounds = [0, *cuts, len(messages)]
+    for number, (a, b) in enumerate(itertools.pairwise(bounds)):
+        if number == 0:
+            for node, place in places.items():
+                judge.place(node, *place)
+        if number in reload:
+            arrays, rest = judge.dump()
+            judge = Judge(model)
+            judge.restore({k: v.copy() for k, v in arrays.items()}, rest)
+        found = judge.judge(columns_of(messages[a:b], judge.rules.numbers))
+        scores.append(found.judged.score)
+        flags.append(found.judged.flags)
+    return np.concatenate(scores), np.concatenate(flags)
+
+
+def of(messages, node, channel, hours) -> np.ndarray:
+    """Positions of the records of a node and channel in some hours."""
+    places = []
+    position = 0
+    for _, message in messages:
+        for name in message.pack.names:
+            if (
+                message.pack.node == node
+                and name == channel
+                and (message.pack.base_time - START) // STEP in hours
+            ):
+                places.append(position)
+            position += 1
+    return np.array(places)
+
+
+def test_sound_nodes_are_trusted(sender, model):
+    scores, flags = judged(weather(sender, 240), model)
+    late = scores[len(scores) // 2 :]
+    assert (late >= TRUSTED).mean() > 0.98
+    assert np.median(late) > 0.8 * 255
+    assert not (flags[len(scores) // 2 :] & int(Flag.ISOLATED)).any()
+
+
+def test_an_offset_that_no_neighbour_shares_is_refuted(sender, model):
+    messages = weather(sender, 240, wrong=lambda n, h, v: v + 12 * (n == "birch" and h >= 215))
+    scores, flags = judged(messages, model)
+    wrong = of(messages, "birch", "temperature", range(216, 240))
+    sound = of(messages, "alder", "temperature", range(216, 240))
+    assert (scores[wrong] < TRUSTED).mean() > 0.9
+    assert (scores[sound] >= TRUSTED).mean() > 0.8
+    named = int(Flag.OFFSET | Flag.DRIFT | Flag.SPIKE | Flag.NOISE | Flag.REPLAY | Flag.STUCK | Flag.DROPOUT)
+    assert (flags[wrong][scores[wrong] < TRUSTED] & named != 0).all()
+
+
+def test_a_node_by_itself_is_neither_refuted_nor_confirmed(sender, model):
+    scores, flags = judged(weather(sender, 120, nodes=("alder",)), model)
+    assert (flags & int(Flag.ISOLATED) != 0).all()
+    assert ((scores >= 0.4 * 255 - 1) & (scores <= 0.6 * 255 + 1)).all()
+
+
+def test_the_first_hours_are_not_corroborated(sender, model):
+    scores, flags = judged(weather(sender, 5), model)
+    assert (flags & int(Flag.ISOLATED) != 0).all()
+    assert (scores <= 0.6 * 255 + 1).all()
+
+
+def test_a_value_that_cannot_be_scores_nothing_with_or_without_neighbours(sender, model):
+    for nodes in (tuple(PLACES), ("alder",)):
+        sender.messages.clear()
+        messages = weather(
+            sender, 60, wrong=lambda n, h, v: 200.0 if h == 50 and n == "alder" else v, nodes=nodes
+        )
+        scores, flags = judged(messages, model)
+        (place,) = of(messages, "alder", "temperature", [50])
+        assert scores[place] == 0
+        assert flags[place] & int(Flag.RANGE)
+
+
+@pytest.mark.parametrize("with_model", [True, False])
+def test_how_the_log_is_cut_and_where_it_stops_changes_no_verdict(sender, model, with_model):
+    messages = weather(sender, 40, wrong=lambda n, h, v: v + 9 * (n == "birch" and h > 30))
+    model = model if with_model else None
+    whole = judged(messages, model)
+    for cuts, reload in (([1, 2, 3, 50, 51, 120], {3, 5}), (list(range(1, len(messages), 7)), {4, 11})):
+        parts = judged(messages, model, cuts=cuts, reload=reload)
+        np.testing.assert_array_equal(parts[0], whole[0])
+        np.testing.assert_array_equal(parts[1], whole[1])
+
+
+def test_readings_with_a_wrong_clock_are_not_compared_and_move_no_clock(sender, model):
+    messages = weather(sender, 60)
+    expected = judged(messages, model)[0]
+    sender.send("alder", START + 10**8, [("temperature", 20.0, 0.0)], tq=1)
+    sender.send("alder", None, [("temperature", 20.0, 0.0)])
+    scores, flags = judged(sender.messages, model)
+    assert (flags[-2:] & int(Flag.TIME) != 0).all()
+    np.testing.assert_array_equal(scores[:-2], expected)
+
+
+def test_an_empty_batch_is_judged(model):
+    judge = Judge(model)
+    assert judge.judge(columns_of([], judge.rules.numbers)).judged.score.size == 0
+
+
+def test_rows_do_not_depend_on_the_rows_they_are_run_with(model):
+    rng = np.random.default_rng(1)
+    inputs = [rng.normal(0, 2, (200, *shape)).astype(np.float32) for shape in INPUTS]
+    whole = model.logits(*inputs)
+    parts = [model.logits(*(x[a : a + 7] for x in inputs)) for a in range(0, 200, 7)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_a_model_with_another_hash_is_refused_naming_both(tmp_path):
+    file = shipped()
+    data = bytearray(file.path.read_bytes())
+    data[1000] ^= 1
+    path = tmp_path / "other.tflite"
+    path.write_bytes(data)
+    with pytest.raises(ModelError) as refused:
+        Model.load(ModelFile(path, file.sha256))
+    assert refused.value.expected == file.sha256
+    assert refused.value.found == hashlib.sha256(data).hexdigest()
+    assert refused.value.expected in str(refused.value)
+    assert refused.value.found in str(refused.value)
+
+
+@pytest.mark.parametrize("data", [b"", b"not a model", bytes(5000)])
+def test_bytes_that_are_no_model_are_refused_even_with_the_right_hash(data, tmp_path):
+    path = tmp_path / "bad.tflite"
+    path.write_bytes(data)
+    with pytest.raises(ModelError):
+        Model.load(ModelFile(path, hashlib.sha256(data).hexdigest()))
+
+
+def test_a_missing_model_is_named(tmp_path):
+    with pytest.raises(ModelError, match="nowhere"):
+        Model.load(ModelFile(Path(tmp_path / "nowhere.tflite"), "00"))
+
+
+class Failing:
+    """A model that works for some rows and then does not."""
+
+    def __init__(self, model: Model, how: str) -> None:
+        self.sha256 = model.sha256
+        self._model = model
+        self._how = how
+        self.calls = 0
+        self.release = threading.Event()
+
+    def logits(self, *inputs):
+        self.calls += 1
+        if self.calls <= 2:
+            return self._model.logits(*inputs)
+        if self._how == "raises":
+            raise RuntimeError("tensor 7 is gone")
+        if self._how == "stalls":
+            self.release.wait(60)
+        return np.full((len(inputs[0]), 8), np.nan, np.float32)
+
+
+@pytest.mark.parametrize("how", ["raises", "stalls", "answers nonsense"])
+def test_a_model_that_fails_leaves_neighbours_and_rules_to_judge(how, sender, model, monkeypatch):
+    monkeypatch.setattr(module, "STALL", 0.5)
+    messages = weather(sender, 240, wrong=lambda n, h, v: v + 12 * (n == "birch" and h >= 215))
+    failing, told = Failing(model, how), []
+    judge = Judge(failing, on_failure=told.append)
+    for node, place in PLACES.items():
+        judge.place(node, *place)
+    scores, models = [], []
+    for a in range(0, len(messages), 96):
+        found = judge.judge(columns_of(messages[a : a + 96], judge.rules.numbers))
+        scores.append(found.judged.score)
+        models.append(judge.model)
+    failing.release.set()
+    assert models == [model.sha256] * 2 + [b""] * (len(models) - 2)
+    assert len(told) == 1
+    assert failing.calls == 3
+    scores = np.concatenate(scores)
+    without = judged(messages, None)[0]
+    np.testing.assert_array_equal(scores[384:], without[384:])
+    wrong = of(messages, "birch", "temperature", range(216, 240))
+    assert (scores[wrong] < TRUSTED).mean() > 0.7
