@@ -19,10 +19,11 @@ from typing import Any, Final, Protocol
 import coincurve
 
 from sensorhub.chain import digest
-from sensorhub.chain.contract import GatewayLogContract, Head, Posted, Prepared
+from sensorhub.chain.contract import Fees, GatewayLogContract, Head, Posted, Prepared
 from sensorhub.chain.digest import ChainCheckpoint
 from sensorhub.chain.errors import ChainError, ForkError, RefusedError
 from sensorhub.chain.records import Anchored, InFlight, Outgoing, Records, Signed
+from sensorhub.chain.requests import Act, Request, RequestState
 from sensorhub.errors import SensorhubError
 from sensorhub.log.entries import Genesis, decode_entry
 from sensorhub.log.merkle import leaf_hash
@@ -45,6 +46,17 @@ RAISE: Final = 1.25
 """Nodes want at least a tenth more to replace a transaction."""
 ADOPT_BLOCKS: Final = 500_000
 """How far back lost records are made anew from events; of older checkpoints only the newest is needed."""
+REFUSALS: Final = frozenset(
+    {
+        "unknown log",
+        "log is closed",
+        "empty range",
+        "signer is zero",
+        "wrong signature",
+        "signature has high s",
+    }
+)
+"""Words of the contract after which asking again is of no use."""
 CLOCK: Final = lambda: time.time_ns() // 1_000_000  # noqa: E731
 
 
@@ -143,6 +155,7 @@ class Poster:
             "signer": "0x" + self.address.hex(),
             "contract": "0x" + self._contract.address.hex(),
             "chain_id": self._chain_id or None,
+            "requests": len(self._records.requests()),
             "failures": self._failures,
             "error": self._error,
         }
@@ -194,6 +207,7 @@ class Poster:
             self._check_chain()
             self._checked = True
         head = self._contract.head(self._log_id)
+        self._follow_requests()
         if not head.opened:
             if self._records.newest() is not None:
                 self._withdraw(0)
@@ -206,6 +220,9 @@ class Poster:
         self._opening = None
         self._align(head)
         self._confirm()
+        acting = self._act(head)
+        if acting is not None:
+            return acting
         if head.closed:
             raise ForkError("the log is closed in the contract: no checkpoint can follow. Begin a new log")
         return self._advance()
@@ -405,6 +422,108 @@ class Poster:
             return self._watch(out, out.flight)
         self._post(out, self._contract.nonce(self.address))
         return FLIGHT_POLL_S[0]
+
+    def _follow_requests(self) -> None:
+        """Looks what became of requests that were sent or mined."""
+        waiting = [(one, flight) for one, flight in self._records.requests() if flight is not None]
+        latest = self._contract.block_number() if waiting else 0
+        for one, flight in waiting:
+            assert flight is not None
+            receipt = self._contract.receipt(flight.tx)
+            if receipt is None:
+                if one.state is RequestState.MINED:
+                    self._records.carry(
+                        one.id, flight
+                    )  # a reorganisation took it away: the same is sent again
+                    self._sent = None
+            elif not receipt.succeeded:
+                self._records.conclude(
+                    one.id, RequestState.REFUSED, block=receipt.block, error="the transaction failed"
+                )
+            else:
+                final = latest - receipt.block >= self._confirmations
+                state = RequestState.DONE if final else RequestState.MINED
+                self._records.conclude(one.id, state, block=receipt.block)
+
+    def _act(self, head: Head) -> float | None:
+        """Carries out what other processes ask for, one act at a time; None when a checkpoint may go on."""
+        out = self._records.outgoing()
+        if out is not None and out.flight is not None:
+            return None  # its nonce comes first
+        for one, flight in self._records.requests():
+            if one.state is RequestState.MINED:
+                continue
+            self._state = "acting"
+            nonce = self._contract.nonce(self.address)
+            if flight is None:
+                self._carry(one, head, nonce)
+                return FLIGHT_POLL_S[0]
+            if nonce != flight.nonce:
+                # Mined in this moment, or pushed aside for good: the next look tells which.
+                if self._contract.receipt(flight.tx) is None:
+                    self._records.carry(one.id, None)
+                return 0.0
+            waited_s = (self._clock() - flight.sent_ms) / 1000
+            if waited_s >= self._replace_after_s or waited_s < 0:
+                self._raise = min(self._raise * RAISE, 100.0)
+                self._carry(one, head, nonce)
+            elif self._sent != flight.tx:
+                self._contract.send(flight.raw)
+                self._sent = flight.tx
+            return self._flight_poll(flight.sent_ms)
+        return None
+
+    def _carry(self, one: Request, head: Head, nonce: int) -> None:
+        fees = self._contract.fees(self._max_fee_gwei, raised=self._raise)
+        try:
+            prepared = self._prepared(one, head, nonce, fees)
+        except RefusedError as error:
+            if error.reason not in REFUSALS:
+                raise self._explained(error) from error
+            logger.warning("the contract refuses request %d (%s): %s", one.id, one.kind, error.reason)
+            self._records.conclude(one.id, RequestState.REFUSED, error=error.reason)
+            return
+        # Written down first, as with checkpoints.
+        self._records.carry(
+            one.id, InFlight(prepared.tx, prepared.raw, nonce, fees.most, fees.tip, self._clock())
+        )
+        try:
+            self._contract.send(prepared.raw)
+        except RefusedError as error:
+            raise self._explained(error) from error
+        self._sent = prepared.tx
+        self._raise = 1.0
+
+    def _prepared(self, one: Request, head: Head, nonce: int, fees: Fees) -> Prepared:
+        assert self._log_id is not None
+        if one.kind is Act.FLAG:
+            assert one.start is not None
+            assert one.stop is not None
+            hashed = digest.flag_hash(self._log_id, head.nonce, one.start, one.stop, one.reason)
+            return self._contract.prepare_flag(
+                self._key,
+                self._log_id,
+                one.start,
+                one.stop,
+                one.reason,
+                signature=self._sign(hashed),
+                nonce=nonce,
+                fees=fees,
+            )
+        if one.kind is Act.ROTATE:
+            return self._contract.prepare_rotate(
+                self._key,
+                self._log_id,
+                one.signer,
+                proof=one.proof,
+                signature=self._sign(digest.rotate_hash(self._log_id, head.nonce, one.signer)),
+                nonce=nonce,
+                fees=fees,
+            )
+        signature = self._sign(digest.close_hash(self._log_id, head.nonce))
+        return self._contract.prepare_close(
+            self._key, self._log_id, signature=signature, nonce=nonce, fees=fees
+        )
 
     def _due_in(self) -> float:
         made = self._records.last_made_ms()

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sensorhub.chain import requests
 from sensorhub.chain.digest import ChainCheckpoint
 from sensorhub.chain.errors import ChainError
+from sensorhub.chain.requests import Request, RequestState
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS identity (
@@ -110,7 +112,7 @@ class Records:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(_SCHEMA)
+            self._db.executescript(_SCHEMA + requests.SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise ChainError(f"cannot open the record of posts {path}: {error}") from error
 
@@ -226,6 +228,36 @@ class Records:
             ).rowcount
             self._db.execute("DELETE FROM post WHERE seq > ?", (seq,))
         return moved
+
+    def requests(self) -> list[tuple[Request, InFlight | None]]:
+        """Requests that are not done, oldest first, with the transaction that may carry each."""
+        rows = self._db.execute(
+            f"SELECT {requests.COLUMNS}, tx, raw, nonce, max_fee, tip, sent_ms FROM request"  # noqa: S608
+            " WHERE state IN ('asked', 'sent', 'mined') ORDER BY id"
+        )
+        width = requests.COLUMNS.count(",") + 1
+        return [
+            (requests.request_of(row[:width]), None if row[width] is None else InFlight(*row[width:]))
+            for row in rows
+        ]
+
+    def carry(self, number: int, flight: InFlight | None) -> None:
+        """Notes the transaction that is about to carry a request; None when it can never be mined."""
+        self._db.execute(
+            "UPDATE request SET tx = ?, raw = ?, nonce = ?, max_fee = ?, tip = ?, sent_ms = ?, block = NULL,"
+            " state = ? WHERE id = ?",
+            (flight.tx, flight.raw, flight.nonce, flight.max_fee, flight.tip, flight.sent_ms, "sent", number)
+            if flight
+            else (*(None,) * 6, "asked", number),
+        )
+
+    def conclude(
+        self, number: int, state: RequestState, *, block: int | None = None, error: str | None = None
+    ) -> None:
+        """Notes what became of a request."""
+        self._db.execute(
+            "UPDATE request SET state = ?, block = ?, error = ? WHERE id = ?", (state, block, error, number)
+        )
 
     def _transaction(self) -> _Transaction:
         return _Transaction(self._db)
