@@ -6,6 +6,7 @@ from hashlib import sha256
 from nodeboot import NONE, PARTITION
 
 from . import __version__, board, cose, senml
+from .bus import Buses
 from .clock import Clock
 from .ecdsa import SigningKey
 from .link import Link
@@ -30,15 +31,30 @@ OWN_CHANNELS = (("spool_dropped", "count"), ("sensor_errors", "count"))
 class Services:
     """What a driver may use.
 
-    Attributes: `clock`, the node's Clock; `interval`, seconds between reads; `site_key`, the site's public key (64
-    bytes) or None; `signed_sensors`, True when the table of sensors came by signed configuration.
+    Attributes: `clock`, the node's Clock; `interval`, seconds between reads; `buses`, the buses and pins of the
+    board; `site_key`, the site's public key (64 bytes) or None; `signed_sensors`, True when the table of sensors
+    came by signed configuration.
     """
 
     def __init__(self, clock, interval, site_key=None, signed_sensors=False):
         self.clock = clock
         self.interval = interval
+        self.buses = Buses()
         self.site_key = site_key
         self.signed_sensors = signed_sensors
+        self._newest = {}
+
+    def latest(self, channel):
+        """The newest value of a channel, whichever sensor gave it; None when it is older than three intervals."""
+        value, uptime = self._newest.get(channel, (None, 0))
+        fresh = self.clock.uptime_ms() - uptime <= 3000 * self.interval
+        return value if fresh else None
+
+    def note(self, values):
+        """Remember what a sensor has just given."""
+        now = self.clock.uptime_ms()
+        for channel, value in values.items():
+            self._newest[channel] = value, now
 
 
 class Source:
@@ -167,6 +183,10 @@ class App:
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
+        for source in self.sources:
+            close = getattr(source.sensor, "close", None)
+            if close:
+                close()  # heaters and fans off, background tasks ended
         await asyncio.sleep(0)
         await self.link.stop()
 
@@ -238,11 +258,13 @@ class App:
         """Feed the watchdog, confirm what is on trial or give it up, and leave safe mode. Real time, once a second."""
         life = self.life
         seconds = 0
-        confirmed = life is None
+        confirmed = False
         while True:
             if self.healthy:
                 self.watchdog.feed()
-            if not confirmed and self.link.online:
+            if life is None:
+                pass
+            elif not confirmed and self.link.online:
                 confirmed = True
                 image = life.trial == PARTITION
                 if life.well(True) and image:
@@ -250,17 +272,17 @@ class App:
             elif not confirmed and life.on_trial and seconds >= TRIAL_S:
                 life.give_up()
                 self.restart("no receipt with what was on trial")
-            elif life and seconds == WELL_S and self.healthy and not self.safe:
-                life.well(False)
-            if self.safe and seconds >= SAFE_S:
+            elif self.safe and seconds >= SAFE_S:
                 life.leave_safe_mode()
                 self.restart("safe mode is over")
+            elif seconds == WELL_S and self.healthy and not self.safe:
+                life.well(False)
             await asyncio.sleep(1)
             seconds += 1
 
     async def _answered(self):
         """Return when the gateway has answered and nothing is on trial any more."""
-        while not self.link.online or self.life.on_trial:
+        while not self.link.online or self.life and self.life.on_trial:
             await asyncio.sleep(0.5)
 
     async def _update(self, order):
@@ -347,6 +369,7 @@ class App:
             values = await asyncio.wait_for(sensor.read(), READ_S)
             records = [(name, unit, values[name]) for name, unit in source.channels if name in values]
             senml.Pack("").add(records)  # refuses what is not a finite number
+            self._services.note(values)
             return records
         except Exception as error:
             self._blame(source, error)

@@ -99,7 +99,12 @@ async def simulate(directory):
         held=options.get("rtc", False),
     )
     signals = Signals()
+    import machine
+    from devices.furnish import furnish
+
     app = application.App(config, world, flash, life)
+    machine.bench.clock = app.clock
+    furnish(machine.bench, config.sensors)
     world.sleepers = app.sleepers
     turning = asyncio.create_task(world.turn())
     running = asyncio.create_task(app.run())
@@ -125,8 +130,6 @@ async def simulate(directory):
     if app.sleep_ms:
         world.skip(app.sleep_ms)
     if app.ending:
-        import machine
-
         machine.reset()
 
 

@@ -105,13 +105,15 @@ class _Pin:
 
     def __init__(self, signal, mode=-1, pull=-1, value=None):
         self.signal = signal
+        self.levels = []  # what it was set to
         if value is not None:
             self.value(value)
 
     def value(self, level=None):
         if level is None:
             return 0 if self.signal.held and self.signal.held() else self.signal.level
-        self.signal.drive(level)
+        self.levels.append(int(level))
+        self.signal.drive(int(level))
         return None
 
     def irq(self, handler, trigger):
