@@ -145,7 +145,8 @@ def _float_logits(model: Any, examples: Examples) -> NDArray[np.float32]:
     return np.asarray(model.predict(inputs, batch_size=4096, verbose=0), np.float32)
 
 
-def _logits(model: Model, examples: Examples) -> NDArray[np.float32]:
+def logits_of(model: Model, examples: Examples) -> NDArray[np.float32]:
+    """Logits (n, 8) of a .tflite model for examples."""
     return np.concatenate(
         [
             model.logits(
@@ -203,7 +204,7 @@ def train(
     data = network.convert(model, examples, plan.seed)
     loaded = Model(data)
     score = odds(_float_logits(model, held.examples), held.examples.residual)
-    int8 = odds(_logits(loaded, held.examples), held.examples.residual)
+    int8 = odds(logits_of(loaded, held.examples), held.examples.residual)
     alone = np.log1p(np.abs(held.examples.residual.astype(np.float64)))
     measured = {
         "int8": table(held.examples, int8),
