@@ -238,6 +238,7 @@ class BrokerWatch:
         self._sight = Sight()
         self._refused = ""
         self._refused_since = 0.0
+        self._connected = self._taken_over = False
         self._client = Client(CallbackAPIVersion.VERSION2, client_id="")
         self._client.username_pw_set(identity.user or identity.name, identity.password or None)
         if broker.ca:
@@ -256,6 +257,7 @@ class BrokerWatch:
                 self._refused = str(reason)
             else:
                 self._refused_since = 0.0
+                self._connected = True
                 leaves = ("announce", "data", "receipt")
                 client.subscribe([(topic(self._site, self._node, leaf), 1) for leaf in leaves])
 
@@ -263,7 +265,14 @@ class BrokerWatch:
             with self._lock:
                 self._take(message.topic.rpartition("/")[2], bytes(message.payload))
 
+        def disconnected(client: Client, *_: Any) -> None:
+            if self._connected:
+                # going back would throw the node off its broker, and it us, for ever
+                self._taken_over = True
+                client.disconnect()
+
         self._client.on_connect = connected
+        self._client.on_disconnect = disconnected
         self._client.on_message = arrived
         try:
             self._client.connect(broker.host, broker.port, keepalive=30)
@@ -276,6 +285,13 @@ class BrokerWatch:
         self._client.loop_start()
 
     def look(self) -> Sight:
+        if self._taken_over:
+            raise FlashError(
+                Exit.UNREACHABLE,
+                "the broker lets a user connect once, and the node has that connection now: it is online, but its "
+                "reading cannot be seen from here",
+                "Look at the gateway's page, or say where to look with --gateway URL or --gateway-dir DIR.",
+            )
         since = self._refused_since
         if since and time.monotonic() - since > REFUSED_S:
             raise FlashError(
@@ -287,6 +303,7 @@ class BrokerWatch:
             return self._sight
 
     def close(self) -> None:
+        self._connected = False
         self._client.disconnect()
         self._client.loop_stop()
 

@@ -1,0 +1,81 @@
+"""Watching for a node at a broker that does not tie connections to users."""
+
+import subprocess
+import time
+
+import paho.mqtt.client as mqtt
+import pytest
+from coincurve import PrivateKey
+
+from flashing.registration import new_identity
+from flashing.settings import Broker
+from flashing.watch import BrokerWatch, wait
+from sensorhub.ingest.broker import find_mosquitto
+from sensorhub.wire import encode_announce, encode_message, topic
+
+
+@pytest.fixture
+def open_broker(tmp_path):
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = tmp_path / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+    with subprocess.Popen([find_mosquitto(), "-c", config], stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        yield port
+        process.terminate()
+
+
+def test_announce_and_reading_are_seen_as_they_pass(open_broker):
+    identity = new_identity("roof", "bench-03")
+    watch = BrokerWatch(Broker("127.0.0.1", open_broker), identity)
+    node = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    node.connect("127.0.0.1", open_broker)
+    node.loop_start()
+    key = PrivateKey()
+    where = {"site": "roof", "node": "bench-03"}
+    try:
+        announce = encode_announce(
+            key,
+            **where,
+            boot=1,
+            tq=2,
+            uptime=1,
+            kind="bench",
+            hardware="test",
+            firmware="0.1.0",
+            channels=[("temperature", "Cel")],
+            claim=identity.claim,
+            oldest=1,
+        )
+        data = encode_message(
+            key,
+            **where,
+            boot=1,
+            seq=1,
+            prev=bytes(32),
+            tq=2,
+            uptime=1,
+            base_time=1_700_000_000,
+            records=[("temperature", 21.5, 0)],
+        )
+        for leaf, payload in (("announce", announce), ("data", data)):
+            node.publish(topic("roof", "bench-03", leaf), payload, qos=1).wait_for_publish(10)
+        node.publish(topic("roof", "bench-03", "receipt"), bytes.fromhex("820101"), qos=1).wait_for_publish(
+            10
+        )
+        sight = wait(watch, lambda seen: bool(seen.reading and seen.key_id), 20, lambda part: None)
+        assert sight.reading.startswith("temperature 21.5")
+    finally:
+        watch.close()
+        node.loop_stop()
