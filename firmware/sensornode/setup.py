@@ -244,7 +244,7 @@ async def _serial(setup):
 
     info = ("sensorhub", __version__, board.hardware(), setup.value("node") or "node")
     conversation = improv.Improv(write, connect, setup.networks, info)
-    reader = asyncio.StreamReader(sys.stdin.buffer)
+    reader = asyncio.StreamReader(sys.stdin.buffer)  # type: ignore - as MicroPython has it
     micropython.kbd_intr(-1)  # a packet may hold the byte of Ctrl-C
     try:
         while True:

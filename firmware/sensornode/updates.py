@@ -48,8 +48,7 @@ class FileSlot:
         self._head = bytearray()
         self._left = 0  # content bytes of the current member that are still to come
         self._padding = 0
-        self._file = None
-        self._hash = None
+        self._open = None, hashlib.sha256(), ""  # the member that is coming in: file, hash, path
         self._ended = False
         self._members = []  # (path, SHA-256)
         _remove(disk, path)
@@ -62,9 +61,7 @@ class FileSlot:
         while len(data):
             if self._left:
                 part = data[: self._left]
-                if self._file.write(part) != len(part):
-                    raise OSError("flash is full")
-                self._hash.update(part)
+                self._take(part)
                 self._left -= len(part)
                 if not self._left:
                     self._end_member()
@@ -78,6 +75,12 @@ class FileSlot:
                     self._begin_member(bytes(self._head))
                     self._head = bytearray()
             data = data[len(part) :]
+
+    def _take(self, part):
+        file, state, _ = self._open
+        if not file or file.write(part) != len(part):
+            raise OSError("flash is full")
+        state.update(part)
 
     def _begin_member(self, head):
         if self._ended or not any(head):
@@ -110,24 +113,25 @@ class FileSlot:
         path = directory + "/" + parts[-1]
         if any(path == member for member, _ in self._members):
             raise ValueError("archive holds a file twice")
-        self._file = self._disk.open(path, "wb")
-        self._hash = hashlib.sha256()
-        self._members.append((path, None))
+        self._open = self._disk.open(path, "wb"), hashlib.sha256(), path
         self._left = size
         self._padding = -size % BLOCK
         if not size:
             self._end_member()
 
     def _end_member(self):
-        self._file.close()
-        self._file = None
-        self._members[-1] = (self._members[-1][0], self._hash.digest())
+        file, state, path = self._open
+        if file:
+            file.close()
+        self._open = None, state, path
+        self._members.append((path, state.digest()))
 
     def close(self):
         """Let go of an archive that is not complete."""
-        if self._file:
-            self._file.close()
-            self._file = None
+        file, state, path = self._open
+        self._open = None, state, path
+        if file:
+            file.close()
 
     async def check(self):
         """Read everything back from flash. Raises ValueError when the archive is not complete or flash differs."""
