@@ -22,10 +22,24 @@ ALLOWED: dict[str, set[str]] = {
     "store": GROUND | {"wire", "log", "nodes"},
     "chain": GROUND | {"wire", "log"},
     "verify": GROUND | {"wire", "log", "chain"},
+    "control": GROUND | {"wire", "log"},
     "dataset": GROUND | {"wire", "log", "nodes", "store", "chain", "verify"},
     "web": GROUND | {"wire", "log", "nodes", "store", "chain", "verify", "dataset", "quality"},
     "processes": GROUND
-    | {"settings", "wire", "log", "nodes", "ingest", "quality", "store", "chain", "verify", "dataset", "web"},
+    | {
+        "settings",
+        "wire",
+        "log",
+        "nodes",
+        "ingest",
+        "quality",
+        "store",
+        "chain",
+        "verify",
+        "dataset",
+        "web",
+        "control",
+    },
     "cli": {"*"},
 }
 VERIFY_MAY_USE = {"log": {"merkle", "note", "entries"}, "chain": {"digest", "untrusted"}}

@@ -262,20 +262,35 @@ def _chain(settings: Settings, _environ: Mapping[str, str], stop: threading.Even
         reader.close()
 
 
-def prove(data_dir: Path, index: int) -> bytes:
+def prove(data_dir: Path, index: int, *, tlog: bool = False) -> bytes:
     """The proof document of one log entry, in its canonical form.
+
+    Args:
+        data_dir: the gateway's data directory.
+        index: the entry.
+        tlog: write it as a C2SP tlog-proof, which says that the entry is logged and no more.
 
     Raises:
         SensorhubError: there is no such entry, or nothing signed covers it yet.
     """
     from sensorhub.dataset.heads import identity, read_heads
     from sensorhub.dataset.prove import prove as prove_entry
+    from sensorhub.dataset.prove import tlog_proof
     from sensorhub.log.reader import LogReader
+    from sensorhub.store import SqliteReader, StoreError
     from sensorhub.verify.proof import format_proof
+    from sensorhub.verify.tlog_proof import format_tlog_proof
 
-    with contextlib.closing(LogReader(data_dir / "log")) as log:
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(contextlib.closing(LogReader(data_dir / "log")))
+        known = None
+        # the store only makes it quick: without one, or with a bad one, the log itself is read
+        if (data_dir / "store.sqlite").exists():
+            with contextlib.suppress(StoreError):
+                known = stack.enter_context(contextlib.closing(SqliteReader(data_dir / "store.sqlite")))
         heads = read_heads(data_dir / "chain.sqlite", identity(log))
-        return format_proof(prove_entry(log, index, heads=heads))
+        proof = prove_entry(log, index, heads=heads, known=known)
+        return format_tlog_proof(tlog_proof(proof)) if tlog else format_proof(proof)
 
 
 def _web(settings: Settings, _environ: Mapping[str, str], stop: threading.Event) -> None:
