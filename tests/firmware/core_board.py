@@ -1,0 +1,182 @@
+"""The board's edge, and the way from the boot code to the application, on fakes of the three modules."""
+
+import json
+import os
+import sys
+import time
+
+sys.path.insert(0, os.getenv("PROJECT") + "/firmware/sim")
+
+import machine
+import network
+from core_boot import Nvs, boot
+from sensornode import board, node, running, setup, sntp
+
+NODE = {
+    "site": "lab",
+    "node": "n",
+    "kind": "test",
+    "interval": 60,
+    "wifi": [{"ssid": "home", "password": "secret"}],
+    "broker": {"host": "h"},
+    "sensors": [],
+}
+
+
+class Replaced:
+    """Puts other functions into modules, and the old ones back."""
+
+    def __init__(self, *changes):
+        self.changes = changes
+
+    def __enter__(self):
+        self.before = [(where, name, getattr(where, name)) for where, name, _ in self.changes]
+        for where, name, value in self.changes:
+            setattr(where, name, value)
+
+    def __exit__(self, *error):
+        for where, name, value in self.before:
+            setattr(where, name, value)
+
+
+def write(**more):
+    data = dict(NODE)
+    data.update(more)
+    with open("node.json", "w") as file:
+        json.dump(data, file)
+
+
+def started(**more):
+    """What `node.main` does with a configuration: [(what, details), ...]."""
+    did = []
+
+    class App:
+        def __init__(self, config, directory="", life=None, path=""):
+            did.append(("app", config.node))
+            self.sleep_ms = 5000 if config.sleep else 0
+
+        async def run(self):
+            did.append(("runs", len(running)))
+
+    async def setting_up(path):
+        did.append(("set up", path))
+
+    running.clear()
+    with Replaced(
+        (node, "App", App),
+        (setup, "run", setting_up),
+        (board, "reset", lambda: did.append(("reset", None))),
+        (board, "deep_sleep", lambda ms: did.append(("sleep", ms))),
+    ):
+        node.main(boot(Nvs()), os.getcwd())
+    running.clear()
+    return did
+
+
+def test_a_configured_node_runs_and_starts_again():
+    write()
+    assert started() == [("app", "n"), ("runs", 1), ("reset", None)]
+
+
+def test_one_that_wants_to_sleep_sleeps():
+    write(sleep=True)
+    assert started()[2:] == [("sleep", 5000), ("reset", None)]
+
+
+def test_one_without_a_network_or_with_a_broken_file_is_set_up():
+    for data in ({"wifi": []}, {"interval": 0}):
+        write(**data)
+        assert started() == [("set up", "node.json"), ("reset", None)]
+    os.remove("node.json")
+    assert started() == [("set up", "node.json"), ("reset", None)]
+
+
+async def test_time_comes_from_the_first_server_that_answers_and_sets_the_clock():
+    asked = []
+    unix = 1_800_000_123_456
+
+    async def ask(host):
+        asked.append(host)
+        if host == "silent":
+            raise OSError("no answer")
+        return unix
+
+    fields = []
+
+    class Clock:
+        def datetime(self, value):
+            fields.append(value)
+
+    source = board.TimeSource(["silent", "good", "never"])
+    network.WLAN.networks = None
+    with Replaced((sntp, "unix_ms", ask), (machine, "RTC", Clock)):
+        assert await source.unix_ms() == unix
+        assert asked == ["silent", "good"]
+        assert fields[0][:3] == time.gmtime(unix // 1000 - board._EPOCH)[:3]
+        for servers, word in ((["silent"], "no answer"), ([], "no time server")):
+            try:
+                await board.TimeSource(servers).unix_ms()
+            except OSError as error:
+                assert word in str(error)
+            else:
+                raise AssertionError("told the time")
+        network.WLAN.air = False
+        try:
+            await source.unix_ms()
+        except OSError as error:
+            assert "no network" in str(error)
+        else:
+            raise AssertionError("told the time")
+        network.WLAN.air = True
+
+
+async def test_a_clock_that_was_never_set_holds_no_time():
+    source = board.TimeSource([])
+    assert source.held_ms() is None or source.held_ms() > 1_735_689_600_000
+    with Replaced((board, "_PLAUSIBLE", 1 << 60)):
+        assert source.held_ms() is None
+    await source.sleep_ms(1)
+    assert source.ticks_diff(source.ticks_ms(), 0) is not None
+
+
+def test_the_access_point_is_named_after_the_radio_and_open():
+    assert board.access_point("sensorhub") == "sensorhub-bbcc"
+
+
+def test_a_led_that_lights_when_low_is_switched_the_other_way_round():
+    pins = []
+
+    class Pin(machine.Pin):
+        def __init__(self, *more):
+            super().__init__(*more)
+            pins.append(self)
+
+    with Replaced((machine, "Pin", Pin)):
+        for low in (False, True):
+            light = board.led(2, low)
+            light(True)
+            light(False)
+    assert [pin.levels for pin in pins] == [[1, 0], [0, 1]]
+
+
+def test_without_seconds_there_is_no_watchdog():
+    dog = board.Watchdog(0)
+    dog.feed()
+    assert dog._wdt is None
+    dog = board.Watchdog(30)
+    dog.feed()
+    assert (dog._wdt.timeout, dog._wdt.fed) == (30_000, 1)
+
+
+def test_deep_sleep_switches_the_radio_off_and_reset_starts_again():
+    slept = []
+    machine.deepsleep = slept.append
+    network.WLAN.calls.clear()
+    board.deep_sleep(1234)
+    assert slept == [1234]
+    assert ("active", False) in network.WLAN.calls
+    try:
+        board.reset()
+    except SystemExit:
+        return
+    raise AssertionError("went on")
