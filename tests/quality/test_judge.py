@@ -34,8 +34,10 @@ def model() -> Model:
 def weather(sender, hours: int, *, wrong=lambda node, hour, value: value, nodes=tuple(PLACES)):
     """Hourly messages of nodes in the same weather, a few degrees apart."""
     rng = np.random.default_rng(3)
+    # no two days are alike, or each would look like a replay of the one before
+    front = np.cumsum(np.random.default_rng(8).normal(0, 0.8, hours))
     for hour in range(hours):
-        common = 15 + 8 * np.sin(hour * 2 * np.pi / 24) + 4 * np.sin(hour / 37)
+        common = 15 + 8 * np.sin(hour * 2 * np.pi / 24) + front[hour]
         for j, node in enumerate(nodes):
             value = wrong(node, hour, common + 1.5 * j + rng.normal(0, 0.3))
             humidity = 80 - 2 * common + rng.normal(0, 0.8)
@@ -228,3 +230,13 @@ def test_a_model_that_fails_leaves_neighbours_and_rules_to_judge(how, sender, mo
     np.testing.assert_array_equal(scores[384:], without[384:])
     wrong = of(messages, "birch", "temperature", range(216, 240))
     assert (scores[wrong] < TRUSTED).mean() > 0.7
+
+
+def test_real_stations_are_trusted_and_their_smog_is_an_event(stations, sender, model):
+    """Four weeks of twelve stations that the model has not seen in these weeks, with two red alerts for smog."""
+    for time, node, records in stations:
+        sender.send(node, time, records)
+    scores, flags = judged(sender.messages, model, places={})
+    late = slice(len(scores) // 4, None)
+    assert (scores[late] >= TRUSTED).mean() > 0.97
+    assert 0.005 < (flags[late] & int(Flag.REGIONAL) != 0).mean() < 0.1
