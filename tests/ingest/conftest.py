@@ -30,11 +30,12 @@ def own_broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
 
 @pytest.fixture
 def gateway(tmp_path: Path, shared_broker: EmbeddedBroker) -> Iterator[Gateway]:
-    forget_session(shared_broker)
     made = Gateway(tmp_path / "data", shared_broker)
     made.data_dir.mkdir()
     yield made
     made.stop()
+    made.broker = shared_broker
+    forget_session(made)
 
 
 @pytest.fixture

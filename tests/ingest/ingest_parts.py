@@ -243,9 +243,11 @@ def signer(site: str = SITE) -> NoteSigner:
     return NoteSigner(f"{site}.{GATEWAY}/sensorhub", bytes(range(32)))
 
 
-def forget_session(broker: EmbeddedBroker) -> None:
-    """Ends the gateway's persistent session, so that one test's queue is not another's input."""
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="gateway", clean_session=True)
+def forget_session(gateway: Gateway) -> None:
+    """Ends a stopped gateway's persistent session, so that the broker does not queue for it."""
+    broker = gateway.broker
+    client_id = (gateway.data_dir / "keys" / "mqtt-client-id").read_text().strip()
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=True)
     client.username_pw_set(broker.username, broker.password)
     client.connect(broker.host, broker.port)
     client.loop_start()

@@ -230,7 +230,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_said_and_waited_out(
     small_disk: Path, shared_broker: EmbeddedBroker, node: Node
 ) -> None:
-    forget_session(shared_broker)
     gateway = Gateway(small_disk / "data", shared_broker)
     gateway.data_dir.mkdir()
     gateway.start()
@@ -257,3 +256,4 @@ def test_a_full_disk_is_said_and_waited_out(
         assert gateway.messages() == list(node.sent.values())
     finally:
         gateway.stop()
+        forget_session(gateway)

@@ -14,9 +14,12 @@ from ingest_parts import Gateway, Node, eventually, forget_session
 
 from sensorhub import wire
 from sensorhub.ingest.broker import EmbeddedBroker
+from sensorhub.ingest.checker import Checker, Rejected
+from sensorhub.ingest.packets import Publish
 from sensorhub.ingest.quarantine import read as read_quarantine
 from sensorhub.log.appender import LogClient
 from sensorhub.log.entries import NodeEntry, encode_entry
+from sensorhub.nodes.registry import Registry
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "invalid.json").read_text())
 FLOOD = 5_000
@@ -66,11 +69,11 @@ def vectors(leaf: str) -> list[tuple[bytes, str]]:
 
 @pytest.fixture
 def gateway(tmp_path: Path, shared_broker: EmbeddedBroker) -> Any:
-    forget_session(shared_broker)
     made = Gateway(tmp_path / "data", shared_broker, site=VECTORS["site"])
     made.data_dir.mkdir()
     yield made
     made.stop()
+    forget_session(made)
 
 
 def enrol(gateway: Gateway, node: str, public_keys: list[bytes]) -> None:
@@ -172,3 +175,18 @@ def test_a_message_the_node_signed_but_nobody_will_ever_take_does_not_block_its_
         assert gateway.fields()["messages"] == 2
     finally:
         node.disconnect()
+
+
+def test_too_large_comes_before_a_topic_that_names_no_node() -> None:
+    checker = Checker("lab", Registry(), future_tolerance=60, threads=1)
+    for topic in (
+        b"sensorhub/v1/lab/BAD/data",
+        b"sensorhub/v1/other/roof/data",
+        b"sensorhub/v1/lab/roof/data",
+    ):
+        large = checker.check(Publish(topic, bytes(4097), 1, 2), 0)
+        assert isinstance(large, Rejected)
+        assert large.reason is wire.Reason.TOO_LARGE
+    small = checker.check(Publish(b"sensorhub/v1/lab/BAD/data", b"x", 1, 2), 0)
+    assert isinstance(small, Rejected)
+    assert small.reason is wire.Reason.NAME_MISMATCH

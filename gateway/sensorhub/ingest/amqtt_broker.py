@@ -8,20 +8,49 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import amqtt.broker
 import msgspec
 from amqtt.broker import Broker
 from amqtt.contexts import Action, BaseContext
+from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import Session
 
 from sensorhub.ingest.users import GATEWAY, Users, check_password
 
 MODULE = "sensorhub.ingest.amqtt_broker"
+
+
+class OwnSessions(BrokerProtocolHandler):  # type: ignore[misc]
+    """Gives each user sessions of his own, whatever client id he sends.
+
+    amqtt ends the session that has a new connection's client id before it looks at the password, so anybody
+    who reaches the port could end the gateway's. Here the password is looked at first.
+    """
+
+    users: Users
+
+    @classmethod
+    async def init_from_connect(cls, *arguments: Any, **named: Any) -> Any:
+        """The handler and session of a connection that has just sent its CONNECT."""
+        handler, session = await super().init_from_connect(*arguments, **named)
+        hashed = None
+        with contextlib.suppress(OSError):
+            hashed = cls.users.read().get(session.username or "")
+        known = hashed is not None and check_password(session.password or "", hashed)
+        if known and session.client_id:
+            session.client_id = f"{session.username}/{session.client_id}"
+        else:
+            # the plugin below refuses a stranger all the same; until then it needs an id that nobody has
+            session.client_id = f"?{secrets.token_hex(16)}"
+        return handler, session
 
 
 class PasswordFile(BaseAuthPlugin):  # type: ignore[misc]  # amqtt has no types
@@ -93,6 +122,8 @@ async def serve(config: Path) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    OwnSessions.users = Users(Path(str(fields["passwords"])))
+    amqtt.broker.BrokerProtocolHandler = OwnSessions
     broker = Broker(settings(str(fields["host"]), int(fields["port"]), str(fields["passwords"])), loop=loop)
     await broker.start()
     await stop.wait()

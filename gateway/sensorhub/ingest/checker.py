@@ -16,7 +16,16 @@ from cbor2 import dumps
 from sensorhub.ingest.packets import Publish
 from sensorhub.log.entries import MESSAGE
 from sensorhub.nodes.registry import Registry
-from sensorhub.wire import Announce, Reason, WireError, decode, decode_announce, parse_signed, split_topic
+from sensorhub.wire import (
+    MAX_MESSAGE_BYTES,
+    Announce,
+    Reason,
+    WireError,
+    decode,
+    decode_announce,
+    parse_signed,
+    split_topic,
+)
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -161,6 +170,9 @@ class Checker:
         registry = self._registry
         version = registry.version
         if parts is None or parts[0] != self._site:
+            if len(message.payload) > MAX_MESSAGE_BYTES:
+                detail = f"more than {MAX_MESSAGE_BYTES} bytes, and the topic names no node of this site"
+                return Rejected(Reason.TOO_LARGE, detail, version, None)
             topic = message.topic[:128].decode("utf-8", "replace")
             return Rejected(
                 Reason.NAME_MISMATCH, f"topic {topic!r} names no node of this site", version, None

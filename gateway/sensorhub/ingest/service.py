@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
+import secrets
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +20,7 @@ from sensorhub.ingest.checker import Checker
 from sensorhub.ingest.committer import Committer
 from sensorhub.ingest.packets import Publish
 from sensorhub.ingest.quarantine import Quarantine
-from sensorhub.ingest.subscriber import Endpoint, Subscriber
+from sensorhub.ingest.subscriber import LOSSES, Endpoint, Subscriber
 from sensorhub.log.appender import AppendServer
 from sensorhub.log.entries import Genesis
 from sensorhub.log.log import Log
@@ -26,6 +29,9 @@ from sensorhub.log.reader import LogReader
 from sensorhub.status import StatusFile
 
 LEAVES: Final = ("data", "announce", "status")
+CLIENT_ID: Final = "keys/mqtt-client-id"
+CLIENT_ID_PATTERN: Final = re.compile("g[0-9a-f]{22}")
+"""23 letters and digits, which every broker takes (MQTT 3.1.1, section 3.1.3.1)."""
 DROPPED: Final = "$SYS/broker/publish/messages/dropped"
 """Where mosquitto tells how many messages it dropped (mosquitto(8), broker status)."""
 MAX_THREADS: Final = 4
@@ -43,7 +49,7 @@ class Ingest:
         site: site of the topics.
         gateway: name of the gateway in the site.
         signer: Ed25519 key of the log's checkpoints.
-        endpoint: the broker; None with an embedded one.
+        endpoint: the broker; None with an embedded one. Its client id is not used: the data directory has one.
         broker: an embedded broker to start and stop along with this.
         chain_id: EIP-155 id that goes into the genesis entry of a new log; 0 for none.
         contract: address of the anchoring contract (20 bytes) for the genesis entry, or None.
@@ -189,17 +195,38 @@ class Ingest:
             self._write_status()
 
     def _address(self) -> Endpoint:
+        client_id = self._client_id()
         broker = self._broker
         if broker is None:
             assert self._endpoint is not None
-            return self._endpoint
+            return replace(self._endpoint, client_id=client_id)
         return Endpoint(
             broker.dial_host,
             broker.port,
-            client_id=f"sensorhub-{self._site}-{self._gateway}",
+            client_id=client_id,
             username=broker.username,
             password=broker.password,
         )
+
+    def _client_id(self) -> str:
+        """The client id of this data directory: random, since who knows it could end the session.
+
+        Raises:
+            SensorhubError: it cannot be kept.
+        """
+        path = self._data_dir / CLIENT_ID
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if CLIENT_ID_PATTERN.fullmatch(found := path.read_text(encoding="ascii").strip()):
+                return found
+        made = "g" + secrets.token_hex(11)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.unlink(missing_ok=True)
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(made + "\n")
+        except OSError as error:
+            raise SensorhubError(f"cannot write {path}: {error.strerror}") from error
+        return made
 
     def _watch(self, subscriber: Subscriber, commits: threading.Thread) -> None:
         while not self._stop.is_set():
@@ -232,6 +259,11 @@ class Ingest:
             first = self._dropped[0] if self._dropped is not None and count >= self._dropped[1] else count
             self._dropped = (first, count)
 
+    @property
+    def connections(self) -> int:
+        """How often the broker has accepted the gateway's connection."""
+        return self._subscriber.connections if self._subscriber is not None else 0
+
     def warnings(self) -> list[str]:
         """What a person should know or do, most urgent first."""
         found: list[str] = []
@@ -242,6 +274,12 @@ class Ingest:
             found.append(f"messages wait unacknowledged: {committer.problem}")
         if not subscriber.connected:
             found.append(subscriber.error or "not connected to the broker yet")
+        if subscriber.unsteady:
+            found.append(
+                f"the broker at {subscriber.endpoint} ended the connection {LOSSES} times within a minute: perhaps a copy "
+                f"of this gateway uses its client id too ({self._data_dir / CLIENT_ID}); end it, or delete that file "
+                "and start this one again"
+            )
         found.extend(
             f"node {node.name}: {len(node.clones)} sequence numbers were used twice with different content, "
             "so its key is in two devices: revoke it and enrol the node anew"

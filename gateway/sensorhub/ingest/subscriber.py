@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -29,6 +30,9 @@ CONNECT_SECONDS: Final = 10.0
 FIRST_BACKOFF, LAST_BACKOFF = 0.1, 15.0
 MAX_UNACKNOWLEDGED: Final = 1_024
 """Own publishes that may wait for the broker's acknowledgement."""
+LOSSES: Final = 3
+LOSS_SECONDS: Final = 60.0
+"""So many connections lost in this time are no accident."""
 
 
 class LostError(SensorhubError):
@@ -93,6 +97,7 @@ class Subscriber:
         self.connected = False
         self.subscribed = False
         self.connections = 0
+        self.losses: deque[float] = deque(maxlen=LOSSES)
         self.error: str | None = None
         self._deliver = deliver
         self._limit = limit
@@ -125,6 +130,12 @@ class Subscriber:
             if self._stop.wait(backoff * random.uniform(0.5, 1.0)):  # noqa: S311 - no secret
                 break
             backoff = min(backoff * 2, LAST_BACKOFF)
+
+    @property
+    def unsteady(self) -> bool:
+        """Whether the connection was established and lost again and again within the last minute."""
+        losses = self.losses
+        return len(losses) == LOSSES and time.monotonic() - losses[0] < LOSS_SECONDS
 
     def pause(self) -> None:
         """Reads no more from the broker; acknowledgements and publishes still go out."""
@@ -198,6 +209,8 @@ class Subscriber:
             self._pump(sock)
         finally:
             self.connected = False
+            if not self._stop.is_set():
+                self.losses.append(time.monotonic())
             sock.close()
 
     def _connect(self) -> socket.socket:
