@@ -217,15 +217,21 @@ def _store(settings: Settings, _environ: Mapping[str, str], stop: threading.Even
 
 def _quality(settings: Settings, _environ: Mapping[str, str], stop: threading.Event) -> None:
     from sensorhub.log.appender import LogClient
-    from sensorhub.quality.follower import RulesFollower
+    from sensorhub.quality.follower import ModelJudging, QualityFollower, RulesFollower
 
+    snapshot = settings.data_dir / "quality.state"
+    by_model = settings.quality.judge == "model"
     client = LogClient(settings.data_dir / "run" / "log.sock")
     try:
         _follow(
             "quality",
             settings,
             stop,
-            lambda reader: RulesFollower(reader, client, snapshot=settings.data_dir / "quality.state"),
+            lambda reader: (
+                QualityFollower(reader, client, ModelJudging.packaged(), snapshot=snapshot)
+                if by_model
+                else RulesFollower(reader, client, snapshot=snapshot)
+            ),
         )
     finally:
         client.close()

@@ -184,6 +184,13 @@ class Quality(_Section, frozen=True):
     enabled: Annotated[
         bool, Meta(title="Judge readings", description="Append verdict entries to the log.")
     ] = True
+    judge: Annotated[
+        Literal["rules", "model"],
+        Meta(
+            title="Judge",
+            description="`rules` looks at each series alone; `model` adds neighbours and the shipped network, and is experimental: see sensorhub/quality/README.md.",
+        ),
+    ] = "rules"
 
 
 class Chain(_Section, frozen=True):
