@@ -124,7 +124,6 @@ class MessageIndex:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-        self.problem = self.problem or "closed"
 
     def _offset(self, index: int) -> int:
         return len(self._head) + WIDTH * index
