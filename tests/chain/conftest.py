@@ -35,7 +35,7 @@ def anvil_binary() -> Path:
     )
     path = HERE / "node_modules" / "@foundry-rs" / f"anvil-{system}-{machine}" / "bin" / "anvil"
     if not path.is_file():
-        pytest.fail(f"anvil is missing ({path}): run `npm install --no-package-lock` in {HERE}")
+        pytest.fail(f"anvil is missing ({path}): run `make setup`")
     return path
 
 

@@ -157,7 +157,7 @@ def test_a_node_is_seen_in_the_public_log_and_its_connection_is_its_own(
         assert len(sight.key_id) == 16
         # the gateway's broker ties connections to users: whoever watches as the node gives way to it
         with pytest.raises(FlashError, match="the node has that connection now") as caught:
-            broker.look()
+            wait(broker, lambda seen: False, 60, lambda part: None)
         assert "--gateway" in caught.value.remedy
     finally:
         node.stop()
