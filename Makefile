@@ -16,9 +16,9 @@ demo: ## the whole chain on real readings until Ctrl-C; FOR=60s ends by itself a
 	@tools/setup run
 	@.venv/bin/python tools/demo --speed $(SPEED) $(if $(FOR),--for $(FOR))
 
-test: ## every test; PYTEST="tests/log -k fsck" for some
+test: ## every test, two a core since most of them wait; PYTEST="tests/log -k fsck" for some
 	@tools/setup test
-	@.venv/bin/python -m pytest -n auto $(PYTEST)
+	@.venv/bin/python -m pytest -n $$((2 * $$(nproc))) $(PYTEST)
 
 lint: ## ruff, mypy and pyright
 	@tools/setup test

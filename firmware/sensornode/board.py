@@ -63,7 +63,7 @@ def deep_sleep(ms):
 
 def next_partition():
     """The OTA partition that does not run, or None when the table has no OTA slots."""
-    running = esp32.Partition(esp32.Partition.RUNNING)
+    running = esp32.Partition(esp32.Partition.RUNNING)  # pyright: ignore[reportArgumentType]  the stub is wrong: an int
     if not running.info()[4].startswith("ota_"):
         return None
     try:
@@ -75,7 +75,7 @@ def next_partition():
 def boot_from(partition):
     """Start from a partition next time. Raises OSError when the bootloader does not take it."""
     partition.set_boot()
-    if esp32.Partition(esp32.Partition.BOOT).info()[4] != partition.info()[4]:
+    if esp32.Partition(esp32.Partition.BOOT).info()[4] != partition.info()[4]:  # pyright: ignore[reportArgumentType]  the stub is wrong: an int
         raise OSError("the image was refused")
 
 

@@ -130,7 +130,6 @@ def _ingest(settings: Settings, environ: Mapping[str, str], stop: threading.Even
         endpoint = Endpoint(
             mqtt.host,
             mqtt.port,
-            client_id=f"sensorhub-{settings.gateway.site}-{settings.gateway.name}",
             username=mqtt.username,
             password=secret(settings, "mqtt.password", environ),
             tls=_tls(mqtt.ca_file) if mqtt.tls else None,

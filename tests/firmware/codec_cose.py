@@ -73,7 +73,14 @@ def test_announces():
         key = key_of(vector)
         base = senml.base_name(vector["site"], vector["node"])
         claim = vector["claim"] and unhexlify(vector["claim"])
-        told = vector["kind"], vector["hardware"], vector["firmware"], vector["channels"], claim, vector["oldest"]
+        told = (
+            vector["kind"],
+            vector["hardware"],
+            vector["firmware"],
+            vector["channels"],
+            claim,
+            vector["oldest"],
+        )
         message = asyncio.run(cose.announce(key, vector["boot"], vector["tq"], vector["uptime"], base, *told))
         assert hexed(message) == vector["message"], vector["name"]
 

@@ -261,7 +261,9 @@ class Node:
 
 def application(folder: Path, version: str, changes: Mapping[str, str] = {}) -> None:
     """Put an application of another version into a slot; `changes` are files with other content."""
-    shutil.copytree(FIRMWARE / "sensornode", folder / "sensornode", ignore=shutil.ignore_patterns("*.md", "__pycache__"))
+    shutil.copytree(
+        FIRMWARE / "sensornode", folder / "sensornode", ignore=shutil.ignore_patterns("*.md", "__pycache__")
+    )
     init = folder / "sensornode" / "__init__.py"
     init.write_text(init.read_text().replace("0.1.0", version))
     for name, content in changes.items():
@@ -285,7 +287,7 @@ class WebServer:
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - the name is the library's
+            def do_GET(self) -> None:
                 outer.asked.append(self.path)
                 document = outer.documents.get(self.path)
                 self.send_response(200 if document is not None else 404)

@@ -145,7 +145,11 @@ def test_a_checkpoint_beyond_the_tail(crashed, open_log, numbered):
         open_log(crashed)
 
 
-@pytest.mark.parametrize("head", [None, b"", b"short", bytes(64), b"\xa5" * 64], ids=["missing", "empty", "short", "zeros", "garbage"])
+@pytest.mark.parametrize(
+    "head",
+    [None, b"", b"short", bytes(64), b"\xa5" * 64],
+    ids=["missing", "empty", "short", "zeros", "garbage"],
+)
 def test_the_head_file_is_made_anew(crashed, open_log, numbered, head):
     (crashed / "head").unlink()
     if head is not None:

@@ -47,6 +47,7 @@ POLL_S: Final = 0.25
 COUNTERS: Final = frozenset({"rssi", "sensor_errors", "spool_dropped"})
 """What a node counts of itself: no reading of a sensor."""
 REQUEST_S: Final = 5.0
+NEVER_S: Final = 86_400
 REFUSED_S: Final = 10.0
 """A broker takes a while to read its password file again."""
 
@@ -269,7 +270,7 @@ class BrokerWatch:
             if self._connected:
                 # going back would throw the node off its broker, and it us, for ever
                 self._taken_over = True
-                client.disconnect()
+                client.reconnect_delay_set(NEVER_S, NEVER_S)
 
         self._client.on_connect = connected
         self._client.on_disconnect = disconnected

@@ -46,7 +46,7 @@ class Endpoint:
     Attributes:
         host: broker's name or address.
         port: TCP port.
-        client_id: fixed, so that the broker keeps the session and its queue.
+        client_id: fixed, so that the broker keeps the session and its queue; the service sets its own.
         username: MQTT user, or None.
         password: its password, or None; kept out of every text.
         tls: context for TLS, or None for plain TCP.
@@ -55,7 +55,7 @@ class Endpoint:
 
     host: str
     port: int
-    client_id: str
+    client_id: str = ""
     username: str | None = None
     password: str | None = None
     tls: ssl.SSLContext | None = None
