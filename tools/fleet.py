@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import ctypes
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from sensorhub.supervisor import end_with_parent
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SIMULATOR: Final = ROOT / "firmware" / "sim" / "run.py"
@@ -135,7 +135,7 @@ class Fleet:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 the demo starts nodes from one thread
+                preexec_fn=end_with_parent,  # noqa: PLW1509 the demo starts nodes from one thread
             )
 
     def ended(self) -> Iterator[tuple[str, int]]:
@@ -155,13 +155,6 @@ class Fleet:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-_libc = ctypes.CDLL(None)
-
-
-def _end_with_parent() -> None:
-    _libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def node_config(
