@@ -1,0 +1,159 @@
+"""The gateway of a sensor network whose data can be believed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sensorhub import __version__, channels, processes
+from sensorhub import settings as settings_module
+from sensorhub.cli import chain, dataset, log, nodes
+from sensorhub.cli.terminal import context
+from sensorhub.errors import SensorhubError
+from sensorhub.processes import make_data_dir
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(log.app, name="log")
+app.add_typer(log.rebuild, name="rebuild")
+app.add_typer(nodes.app, name="nodes")
+app.add_typer(chain.app, name="chain")
+app.command()(dataset.prove)
+app.command()(dataset.export)
+
+
+@app.callback()
+def _options(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Settings file; default is sensorhub.toml here.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more in the log output.")] = False,
+) -> None:
+    context.config = config
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for noisy in ("web3", "urllib3", "asyncio", "eth", "amqtt", "transitions"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+@app.command("settings")
+def settings_command(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the reference instead of the values.")
+    ] = False,
+) -> None:
+    """Print every setting with its value; secrets are not among them."""
+    if markdown:
+        typer.echo(settings_module.document(), nl=False)
+        return
+    values = context.settings()
+    for field in settings_module.fields():
+        section, name = field.key.split(".")
+        value = getattr(getattr(values, section), name)
+        if field.key in settings_module.MAY_HOLD_SECRETS and value:
+            value = settings_module.without_secrets(value)
+        typer.echo(f"{field.key} = {json.dumps(value)}")
+
+
+@app.command("channels")
+def channels_command(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference as Markdown.")] = False,
+) -> None:
+    """Print the channel table."""
+    if markdown:
+        typer.echo(channels.document(), nl=False)
+        return
+    for channel in channels.CHANNELS:
+        typer.echo(f"{channel.name:16} {channel.unit:6} {channel.title}")
+
+
+@app.command()
+def run(
+    process: Annotated[str, typer.Argument(help="One process: ingest, quality, store, chain or web.")] = "",
+) -> None:
+    """Run the gateway until Ctrl-C: all processes under a supervisor, or one of them."""
+    values = context.settings()
+    if process:
+        if process not in processes.PROCESSES:
+            raise SensorhubError(
+                f"there is no process {process!r}; there are {', '.join(processes.PROCESSES)}"
+            )
+        processes.run(process, values, os.environ)
+        return
+    from sensorhub.status import StatusFile
+    from sensorhub.supervisor import Supervisor
+
+    make_data_dir(values.data_dir)
+    status = StatusFile(values.data_dir, "supervisor")
+    supervisor = Supervisor(processes.commands(values, context.config), status.write)
+    with processes.stop_on_signal() as stop:
+        processes.call_when(stop, supervisor.stop)
+        supervisor.run()
+
+
+@app.command()
+def status() -> None:
+    """Show how each process is doing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from sensorhub.status import read_all
+
+    table = Table(box=None, header_style="dim")
+    for title in ("process", "age", "cursor", "says"):
+        table.add_column(title)
+    found = read_all(context.settings().data_dir)
+    if not found:
+        raise SensorhubError(
+            "no process has written a status yet: is the gateway running here? See gateway.data_dir"
+        )
+    for name, record in found.items():
+        age = time.time() - record.get("updated_ms", 0) / 1000
+        told = record.get("error") or "; ".join(record.get("warnings", ())) or record.get("url", "")
+        table.add_row(name, f"{age:.0f} s", str(record.get("cursor", "")), str(told))
+    Console().print(table)
+
+
+@app.command()
+def devnet(
+    port: Annotated[int, typer.Option(help="TCP port; 0 chooses a free one.")] = 8545,
+    fund: Annotated[list[str] | None, typer.Option(help="Address that gets money; may be repeated.")] = None,
+) -> None:
+    """Run a development chain in memory, with the contract deployed."""
+    from sensorhub.chain.devnet import main as devnet_main
+
+    sys.argv = [
+        "devnet",
+        "--port",
+        str(port),
+        *(word for address in fund or () for word in ("--fund", address)),
+    ]
+    raise typer.Exit(devnet_main())
+
+
+def main() -> None:
+    """Entry point: errors that a person can act on become one line and exit code 1."""
+    try:
+        app(standalone_mode=True)
+    except SensorhubError as error:
+        typer.echo(f"sensorhub: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"sensorhub: {where}{error.strerror or error}", err=True)
+        sys.exit(1)

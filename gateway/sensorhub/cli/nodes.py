@@ -1,0 +1,121 @@
+"""`sensorhub nodes`: who may send, and with which key."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sensorhub.cli.terminal import Out, context, open_log
+from sensorhub.errors import SensorhubError
+from sensorhub.processes import make_data_dir
+
+app = typer.Typer(no_args_is_help=True, help="Nodes: who may send, and with which key.")
+
+
+class NodeKind(StrEnum):
+    """The kinds of node there are."""
+
+    weather = "weather"
+    air = "air"
+    camera = "camera"
+    bench = "bench"
+
+
+@app.command("list")
+def nodes_list() -> None:
+    """List the enrolled nodes with their key ids."""
+    from sensorhub.nodes.registry import Registry
+
+    for node in Registry.replay(open_log()).nodes():
+        typer.echo(f"{node.name:24} {node.current.hex() if node.current else 'revoked':16}")
+
+
+def _address(text: str) -> bytes | None:
+    if not text:
+        return None
+    try:
+        return bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        raise SensorhubError(
+            f"owner {text!r} is not an account address: 0x and 40 hex digits for 20 bytes"
+        ) from None
+
+
+@app.command("add")
+def nodes_add(
+    name: Annotated[str, typer.Argument(help="Node name: a-z, 0-9 and hyphens.")],
+    kind: Annotated[NodeKind, typer.Option(help="What the node is.")] = NodeKind.weather,
+    owner: Annotated[str, typer.Option(help="Owner's account address on the chain, 0x...")] = "",
+    place: Annotated[str, typer.Option(help="Coarse place as a 5-character geohash.")] = "",
+    replace: Annotated[
+        bool, typer.Option(help="A new claim and password for a node that has some already.")
+    ] = False,
+    out: Out = None,
+) -> None:
+    """Make a one-time claim and an MQTT password for a new node, written to a new file of mode 0600."""
+    from sensorhub.ingest.users import Users
+    from sensorhub.nodes.claims import Claims
+
+    values = context.settings()
+    make_data_dir(values.data_dir)
+    embedded = values.mqtt.embedded != "off"
+    users = Users.of(values.data_dir)
+    if embedded and name in users.names() and not replace:
+        raise SensorhubError(
+            f"node {name!r} has an MQTT password already; --replace makes a new one, the old one ends"
+        )
+    owner_bytes = _address(owner)
+    path = out or Path(f"{name}.claim.json")
+    # the file comes first: a claim or password that could not be handed over would be lost
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        claim = Claims(values.data_dir / "claims.json").add(
+            name, kind.value, owner=owner_bytes, geohash=place
+        )
+        record = {"site": values.gateway.site, "node": name, "kind": kind.value, "claim": claim.hex()}
+        if embedded:
+            record |= {"mqtt_user": name, "mqtt_password": users.add(name)}
+    except BaseException:
+        os.close(descriptor)
+        path.unlink()
+        raise
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(record, file, indent=1)
+    typer.echo(f"claim for {name} written to {path}; it works once")
+
+
+@app.command("revoke")
+def nodes_revoke(name: Annotated[str, typer.Argument(help="Node name.")]) -> None:
+    """Revoke a node's key: from now on its messages are refused. What is logged stays."""
+    from sensorhub.log.appender import LogClient
+    from sensorhub.log.entries import NodeEntry, NodeEvent, encode_entry
+    from sensorhub.nodes.registry import Registry
+
+    values = context.settings()
+    key = Registry.replay(open_log()).current(name)
+    if key is None:
+        raise SensorhubError(f"node {name!r} has no key in force; see: sensorhub nodes list")
+    entry = NodeEntry(
+        time.time_ns() // 1_000_000,
+        NodeEvent.REVOKE,
+        name,
+        key.kind,
+        key.public_key,
+        key.owner,
+        key.geohash,
+        b"",
+    )
+    client = LogClient(values.data_dir / "run" / "log.sock")
+    index = client.append([encode_entry(entry)])
+    client.close()
+    if values.mqtt.embedded != "off":
+        from sensorhub.ingest.users import Users
+
+        Users.of(values.data_dir).remove(name)
+    typer.echo(f"key {key.kid.hex()} of {name} revoked in entry {index}; its MQTT password ends too")
