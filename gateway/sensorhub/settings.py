@@ -257,6 +257,49 @@ class Web(_Section, frozen=True):
         ),
     ] = "127.0.0.1"
     port: Annotated[Port, Meta(title="Port", description="TCP port; 0 chooses a free one.")] = 8080
+    enrol_token_file: Annotated[
+        str,
+        Meta(
+            title="Enrolment token file",
+            description="File with the secret that whoever adds nodes over HTTP must show (or set SENSORHUB_WEB_ENROL_TOKEN). Neither set: no nodes are added over HTTP.",
+        ),
+    ] = ""
+
+
+class HomeAssistant(_Section, frozen=True):
+    """What Home Assistant is told over MQTT."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            title="Discovery",
+            description="Publish every node and its newest values for Home Assistant. Its MQTT user is made by `sensorhub home-assistant user`.",
+        ),
+    ] = False
+    prefix: Annotated[
+        str,
+        Meta(
+            title="Discovery prefix",
+            description="First levels of the discovery topics, as set in Home Assistant.",
+            pattern=r"^(?!sensorhub(/|$))[A-Za-z0-9_-]{1,32}(/[A-Za-z0-9_-]{1,32}){0,3}$",
+        ),
+    ] = "homeassistant"
+
+
+class Snapshots(_Section, frozen=True):
+    """Sealed pictures that cameras send when ordered to."""
+
+    days: Annotated[
+        int, Meta(title="Days", description="Days that a picture is kept; 0 keeps all that fit.", ge=0)
+    ] = 30
+    node_bytes: Annotated[
+        int,
+        Meta(
+            title="Space of a node",
+            description="Bytes kept of one node, newest first; 0 keeps none.",
+            ge=0,
+        ),
+    ] = 200_000_000
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -269,6 +312,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     quality: Quality = Quality()
     chain: Chain = Chain()
     web: Web = Web()
+    home_assistant: HomeAssistant = HomeAssistant()
+    snapshots: Snapshots = Snapshots()
 
     @property
     def data_dir(self) -> Path:
@@ -277,7 +322,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 # Secrets live outside the tree, so that printing settings can never print one.
-SECRETS: Mapping[str, str] = {"mqtt.password": "mqtt.password_file"}
+SECRETS: Mapping[str, str] = {
+    "mqtt.password": "mqtt.password_file",
+    "web.enrol_token": "web.enrol_token_file",
+}
 
 # An RPC URL often carries an access key in its path, query or user name.
 MAY_HOLD_SECRETS = frozenset({"chain.rpc_url"})
