@@ -1,6 +1,6 @@
 """The aiohttp application: page, JSON API and the public C2SP log endpoints.
 
-Everything here is read-only and reads what the other processes publish: the committed log, the store and the
+Everything here but `enrolment` is read-only and reads what the other processes publish: the committed log, the store and the
 status files. Nothing it answers has to be believed: the log endpoints and the proofs are what a stranger
 checks.
 """
@@ -17,6 +17,7 @@ from sensorhub.errors import SensorhubError
 from sensorhub.web.answers import add_headers, explain
 from sensorhub.web.api import Api
 from sensorhub.web.assets import Assets
+from sensorhub.web.enrolment import Enrolling, Enrolment
 from sensorhub.web.gateway import Gateway
 from sensorhub.web.public_log import PublicLog
 
@@ -30,12 +31,15 @@ async def _alive(_request: web.Request) -> web.Response:
     return web.Response(text="ok\n", headers={"Cache-Control": "no-store"})
 
 
-def make_app(gateway: Gateway, prove: Callable[[int], bytes]) -> web.Application:
+def make_app(
+    gateway: Gateway, prove: Callable[[int], bytes], enrolling: Enrolling | None = None
+) -> web.Application:
     """The application.
 
     Args:
         gateway: what the handlers read; closed when the application ends.
         prove: makes the proof file of one log entry; SensorhubError when it cannot.
+        enrolling: lets who has a token make nodes known; None for nobody.
     """
     api, log, assets = Api(gateway, prove), PublicLog(gateway), Assets()
     app = web.Application(middlewares=[explain])
@@ -56,6 +60,11 @@ def make_app(gateway: Gateway, prove: Callable[[int], bytes]) -> web.Application
             web.get("/log/tile/{path:.+}", log.tile),
         ]
     )
+    if enrolling is not None:
+        enrolment = Enrolment(gateway, enrolling)
+        app.add_routes(
+            [web.get("/api/v1/enrolment", enrolment.look), web.post("/api/v1/nodes", enrolment.add)]
+        )
 
     async def close(_app: web.Application) -> None:
         await asyncio.to_thread(gateway.close)
