@@ -29,6 +29,21 @@ def random_bytes(count):
     return os.urandom(count)
 
 
+def credentials():
+    """What the tool that flashed the node has put into NVS beside node.json: name to bytes, those of `wifi`, `mqtt` and
+    `claim` that are there. `config.complete` says what they hold."""
+    nvs = esp32.NVS("credentials")
+    found = {}
+    for name in ("wifi", "mqtt", "claim"):
+        blob = bytearray(1024)
+        try:
+            length = nvs.get_blob(name, blob)
+        except OSError:
+            continue
+        found[name] = bytes(blob[:length])
+    return found
+
+
 def station():
     """The Wi-Fi interface that joins networks."""
     return network.WLAN(network.STA_IF)

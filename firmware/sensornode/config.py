@@ -1,7 +1,7 @@
 """The node's configuration, `node.json`. README.md lists every key."""
 
 import json
-from binascii import unhexlify
+from binascii import hexlify, unhexlify
 
 _NAME = "abcdefghijklmnopqrstuvwxyz0123456789-"
 
@@ -141,8 +141,9 @@ class Config:
         top.end()
 
     @classmethod
-    def load(cls, path, settings=None):
-        """Read and check a file, with the settings of a signed configuration in place of its own. Raises ConfigError."""
+    def load(cls, path, settings=None, credentials={}):
+        """Read and check a file, with the settings of a signed configuration in place of its own, and credentials from NVS
+        where it has none. Raises ConfigError."""
         try:
             with open(path) as file:
                 data = json.load(file)
@@ -150,9 +151,31 @@ class Config:
             raise ConfigError("%s: cannot be read (%s)" % (path, error))
         except ValueError:
             raise ConfigError("%s: is not JSON" % path)
+        data = complete(data, credentials)
         config = cls(overlay(data, settings) if settings else data, path)
         config.signed_sensors = bool(settings) and "sensors" in settings
         return config
+
+
+def complete(data, credentials):
+    """The content of node.json with what NVS holds of the secrets: `wifi`, the JSON of the file's list; `mqtt`, JSON with
+    `user` and `password`; `claim`, its bytes. What the file has goes before it. Raises ConfigError for damaged JSON."""
+    if not isinstance(data, dict):
+        return data
+    data = dict(data)
+    try:
+        if "wifi" in credentials and "wifi" not in data:
+            data["wifi"] = json.loads(credentials["wifi"])
+        broker = data.get("broker")
+        if "mqtt" in credentials and isinstance(broker, dict):
+            login = json.loads(credentials["mqtt"])
+            data["broker"] = {key: login[key] for key in ("user", "password") if key in login}
+            data["broker"].update(broker)
+    except (ValueError, TypeError):
+        raise ConfigError("NVS: the credentials are damaged")
+    if "claim" in credentials and "claim" not in data:
+        data["claim"] = hexlify(credentials["claim"]).decode()
+    return data
 
 
 def overlay(data, settings):

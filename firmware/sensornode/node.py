@@ -11,7 +11,7 @@ from .orders import load
 def main(life, root="", path="node.json"):
     """Run the node until it wants to start again, then reset. A node that knows no network sets itself up first."""
     try:
-        config = load(path, root, life)
+        config = load(path, root, life, board.credentials())
     except ConfigError as error:
         print(error)
         config = None

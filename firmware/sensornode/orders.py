@@ -125,14 +125,14 @@ def _read(root, version, site, node):
     return order
 
 
-def load(path, root, life):
+def load(path, root, life, credentials={}):
     """The node's `Config` with the remote configuration in effect. Raises ConfigError when node.json itself is wrong."""
-    plain = Config.load(path)
+    plain = Config.load(path, None, credentials)
     settings = stored(root, life, plain.site, plain.node)
     if settings is None:
         return plain
     try:
-        return Config.load(path, settings)
+        return Config.load(path, settings, credentials)
     except (ConfigError, TypeError):
         return plain
 

@@ -2,7 +2,7 @@
 
     micropython firmware/sim/run.py DIR        (or python3)
 
-DIR holds node.json; the process works in it and keeps there flash/ (the file system), nvs-sensornode.json (NVS) and
+DIR holds node.json; the process works in it and keeps there flash/ (the file system), nvs-*.json (NVS) and
 time (the simulated clock). The application is that of firmware/, or that of flash/app_a and flash/app_b where they are
 there, chosen as on the board. The key "sim" of node.json, all of it optional:
 
@@ -79,12 +79,13 @@ async def simulate(directory):
 
     life = nodeboot.start(flash)
     from sensornode import app as application
+    from sensornode import board
     from sensornode.orders import load
     from world import World
 
     with open("node.json") as file:
         options = json.load(file).get("sim", {})
-    config = load("node.json", flash, life)
+    config = load("node.json", flash, life, board.credentials())
     application.TRIAL_S = options.get("trial", application.TRIAL_S)
     application.WELL_S = options.get("well", application.WELL_S)
     application.AWAKE_S = options.get("awake", application.AWAKE_S)

@@ -7,6 +7,7 @@ import time
 
 sys.path.insert(0, os.getenv("PROJECT") + "/firmware/sim")
 
+import esp32
 import machine
 import network
 from core_boot import Nvs, boot
@@ -89,6 +90,24 @@ def test_one_without_a_network_or_with_a_broken_file_is_set_up():
         assert started() == [("set up", "node.json"), ("reset", None)]
     os.remove("node.json")
     assert started() == [("set up", "node.json"), ("reset", None)]
+
+
+def test_credentials_come_from_nvs_when_the_file_has_none():
+    assert board.credentials() == {}
+    nvs = esp32.NVS("credentials")
+    nvs.set_blob("wifi", b'[{"ssid": "home", "password": "secret"}]')
+    nvs.set_blob("claim", bytes(16))
+    nvs.set_i32("mqtt", 5)  # of another type: not there
+    nvs.commit()
+    assert sorted(board.credentials()) == ["claim", "wifi"]
+    without = {key: value for key, value in NODE.items() if key != "wifi"}
+    with open("node.json", "w") as file:
+        json.dump(without, file)
+    assert started() == [("app", "n"), ("runs", 1), ("reset", None)]
+    write(wifi=[])
+    assert started() == [("set up", "node.json"), ("reset", None)]
+    os.remove("nvs-credentials.json")
+    os.remove("node.json")
 
 
 async def test_time_comes_from_the_first_server_that_answers_and_sets_the_clock():

@@ -2,7 +2,7 @@
 
 import json
 
-from sensornode.config import Config, ConfigError, overlay
+from sensornode.config import Config, ConfigError, complete, overlay
 
 GOOD = {
     "site": "lab",
@@ -119,3 +119,36 @@ def test_remote_settings_replace_those_that_may_be_set_and_no_other():
             assert "pssst" not in str(error)
         else:
             raise AssertionError(f"took {settings!r}")
+
+
+def test_credentials_of_nvs_are_taken_where_the_file_has_none():
+    bare = {key: value for key, value in GOOD.items() if key != "wifi"}
+    bare["broker"] = {"host": "10.0.0.1"}
+    credentials = {
+        "wifi": b'[{"ssid": "roof", "password": "pssst"}]',
+        "mqtt": b'{"user": "roof-1", "password": "more pssst"}',
+        "claim": b"\x00\xff",
+    }
+    taken = Config(complete(bare, credentials))
+    assert taken.wifi == [("roof", "pssst")]
+    assert (taken.broker_user, taken.broker_password) == ("roof-1", "more pssst")
+    assert taken.claim == b"\x00\xff"
+    assert bare["broker"] == {"host": "10.0.0.1"}
+    file = Config(complete(dict(GOOD, claim="01"), credentials))
+    assert file.wifi == [("open", ""), ("home", "pssst")]
+    assert file.broker_password == "pssst"
+    assert file.claim == b"\x01"
+    assert Config(complete(dict(GOOD, wifi=[]), credentials)).wifi == []
+    assert complete(bare, {}) == bare
+    assert complete([], credentials) == []
+
+
+def test_damaged_credentials_are_named_and_not_shown():
+    bare = {key: value for key, value in GOOD.items() if key != "wifi"}
+    for damaged in ({"wifi": b'[{"ssid": "pssst'}, {"mqtt": b"pssst"}, {"mqtt": b"5"}):
+        try:
+            complete(bare, damaged)
+        except ConfigError as error:
+            assert "pssst" not in str(error)
+        else:
+            raise AssertionError(f"took {damaged!r}")
