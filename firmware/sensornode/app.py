@@ -1,6 +1,7 @@
 """The application: sample -> pack -> sign -> spool, beside the link that sends the spool."""
 
 import asyncio
+from binascii import hexlify
 from hashlib import sha256
 
 from nodeboot import NONE, PARTITION
@@ -114,10 +115,14 @@ class App:
             self.spool,
             self._announce,
             self._about(),
+            # stable, so that the node takes over its own broken connection, and known to nobody who could end it;
+            # 22 letters and digits are what every broker takes (MQTT 3.1.1, section 3.1.3.1)
+            hexlify(sha256(b"client id of " + self.state.secret).digest()[:11]).decode(),
             tls=self._tls,
             dated=lambda: self.clock.quality > 0,
             on_order=self.orders.take if self.orders else None,
             restart=self.restart,
+            pictures=self._picture,
         )
         # main.py has started one, with 120 s, for an application on trial
         self.watchdog = board.Watchdog(config.watchdog or (120 if life and life.trial != NONE else 0))
@@ -339,7 +344,10 @@ class App:
         await self._publish()
         ticks = AWAKE_S * 10 if sends else 0
         while ticks and not (
-            self.link.online and self.spool.empty and not (self.orders and self.orders.busy)
+            self.link.online
+            and self.spool.empty
+            and not self.link.picture
+            and not (self.orders and self.orders.busy)
         ):
             ticks -= 1
             await asyncio.sleep(0.1)
@@ -374,6 +382,15 @@ class App:
         except Exception as error:
             self._blame(source, error)
             return ()
+
+    def _picture(self):
+        """The newest sealed picture of a sensor that makes some (CAMERA.md), each once; None for none."""
+        for source in self.sources:
+            take = getattr(source.sensor, "take_sealed", None)
+            sealed = take and take()
+            if sealed:
+                return sealed
+        return None
 
     def _load(self, source):
         try:

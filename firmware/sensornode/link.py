@@ -23,6 +23,7 @@ ASK_MOST_S = 60  # longest wait for the receipt that answers an announce
 STALLS = 3
 RADIO = 5  # attempts without a sign of life until the radio is switched off and on
 RESTART = 40  # and until the node starts again
+SHOWS = 3  # connections that may break while one picture is sent, until it is given up
 MARGIN_S = 150  # that a step may take longer than it should before the link counts as stuck
 
 
@@ -32,19 +33,23 @@ class Link:
     :param config: the node's `Config`.
     :param wifi: `board.Wifi`, or anything with `join` and `rssi`.
     :param announcement: async function that returns the signed announce of this moment.
+    :param client_id: for the broker; a secret, since whoever names it ends the connection.
     :param about: what the status message says besides the state: {"fw": ..., "boot": ...}.
     :param tls: SSL context, or None for a connection in the clear.
     :param dated: function that tells whether the clock has a date, without which TLS cannot check a certificate.
     :param on_order: called with the leaf ("config", "update") and the payload of an order; without it none is asked for.
     :param restart: called with a reason when starting again is all that is left.
+    :param pictures: function that gives the newest sealed picture once, and None when there is none.
 
     Attributes: `online` (the gateway has answered in this connection), `error` (why the last one ended),
-    `connects`, `receipt` (highest sequence number receipted in this boot), `stage` (for the LED and for people).
+    `connects`, `receipt` (highest sequence number receipted in this boot), `stage` (for the LED and for people), `picture`
+    (the sealed picture that the broker has not acknowledged yet).
     """
 
     def __init__(
-        self, config, wifi, spool, announcement, about, tls=None, dated=None, on_order=None, restart=None
-    ):
+        self, config, wifi, spool, announcement, about, client_id, *, tls=None, dated=None, on_order=None, restart=None,
+        pictures=None,
+    ):  # fmt: skip
         self._wifi = wifi
         self._spool = spool
         self._announcement = announcement
@@ -58,11 +63,15 @@ class Link:
         self._dated = dated if tls else None
         self._on_order = on_order
         self._restart = restart
+        self._pictures = pictures or (lambda: None)
+        self.picture = None
+        self._shown = 0  # number of its packet in this connection
+        self._shows = 0  # how often it was begun
         self._due = ticks_ms()
         self._client = Client(
             config.broker_host,
             config.broker_port,
-            config.site + "-" + config.node,
+            client_id,
             user=config.broker_user,
             password=config.broker_password,
             keepalive=config.broker_keepalive,
@@ -168,6 +177,7 @@ class Link:
         self.online = True
         self.stage = "online"
         self._spool.rewind()
+        self._shown = 0
         sent = []  # sequence numbers that wait for a receipt
         stalls = 0
         moved = ticks_ms()
@@ -187,11 +197,13 @@ class Link:
                     sent.append(seq)
                     self._take_receipt()
                     continue
+            await self._show()
             waited = ticks_diff(ticks_ms(), moved) / 1000
+            look = 1 if self.picture else self._patience
             if not sent:
-                await self._pause(self._patience)
+                await self._pause(look)
             elif waited < self._patience:
-                await self._pause(self._patience - waited)
+                await self._pause(min(look, self._patience - waited))
             else:
                 await self._ask()
                 stalls += 1
@@ -201,6 +213,24 @@ class Link:
                 # message that is refused for now cannot hold up those behind it for ever.
                 if stalls % STALLS:
                     self._spool.rewind()
+
+    async def _show(self):
+        """Send the newest sealed picture, behind the readings that wait, and let it go when the broker has it.
+
+        It is nowhere but in RAM: pictures are too large for the spool, and the readings tell what was to be seen.
+        """
+        if self._shown and self._shown not in self._client.unacked or self._shows >= SHOWS:
+            self.picture = None
+            self._shown = self._shows = 0
+        if not self._shown:
+            newer = self._pictures()
+            if newer:
+                self.picture = newer
+                self._shows = 0
+            if self.picture:
+                self._shows += 1
+                self._beat(len(self.picture) // 200)
+                self._shown = await self._client.publish(self._topic + "snapshot", self.picture, 1)
 
     async def _ask(self):
         """Announce the node until the gateway answers with a receipt.

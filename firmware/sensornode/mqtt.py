@@ -15,6 +15,7 @@ from .ticks import ticks_diff, ticks_ms
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 0x10, 0x20, 0x30, 0x40, 0x82, 0x90
 PINGREQ, PINGRESP, DISCONNECT = 0xC0, 0xD0, 0xE0
+PIECE = 2048  # bytes of a payload that are written at once
 _REFUSED = ("protocol version", "client identifier", "unavailable", "user name or password", "not authorised")
 
 
@@ -29,42 +30,35 @@ class Client:
     :param will: (topic, payload), which the broker publishes retained with QoS 1 when the connection breaks.
     :param on_message: called with topic (bytes) and payload (memoryview, valid during the call only).
     :param on_down: called when a connection that stood ends.
-    :param ssl: an SSL context for `asyncio.open_connection`, or None.
-    :param timeout: seconds.
-    :param room: bytes for an outgoing packet; `room_in` for an incoming one, a longer one is acknowledged and dropped."""
+    :param ssl: an SSL context for `asyncio.open_connection`, or None; `timeout` is in seconds.
+    :param room_in: bytes for an incoming packet, a longer one is acknowledged and dropped."""
 
     def __init__(
         self, host, port, client_id, *, user="", password="", keepalive=60, will=None, on_message=None, on_down=None,
-        ssl=None, timeout=10, room=4352, room_in=1024,
+        ssl=None, timeout=10, room_in=1024,
     ):  # fmt: skip
         self.host, self.port = host, port
         self._identity = client_id, user, password
-        self._keepalive = keepalive
-        self._will = will
-        self._on_message = on_message
-        self._on_down = on_down
+        self._keepalive, self._timeout = keepalive, timeout
+        self._will, self._on_message, self._on_down = will, on_message, on_down
         self._tls = {"ssl": ssl, "server_hostname": host} if ssl else {}
-        self._timeout = timeout
-        self._room = room
         self._rx = memoryview(bytearray(room_in))
         self._lock = asyncio.Lock()
-        self._writer = None
-        self._tasks = ()
+        self._writer = self.error = None
+        self._tasks = self.unacked = ()
         self.dropped = 0  # incoming publications that did not fit
         self.down = asyncio.Event()
         self.down.set()
-        self.error = None
 
     async def connect(self):
         """Open a connection. Raises MqttError, OSError or asyncio.TimeoutError."""
         await self.close()
         self.error = None
         self._start = self._end = self._id = 0
-        self._unacked = set()
+        self.unacked = set()
         self._granted = b""
         self._answered = asyncio.Event()
-        self._begun = None  # when the packet that is being received began
-        self._pinged = None
+        self._begun = self._pinged = None  # since when a packet comes in, and a ping waits
         self._sent = self._acked = ticks_ms()
         opening = asyncio.open_connection(await address(self.host, self.port), self.port, **self._tls)
         self._reader, self._writer = await asyncio.wait_for(opening, self._timeout)
@@ -83,14 +77,15 @@ class Client:
         )
 
     async def publish(self, topic, payload, qos=0, retain=False):
-        """Send a publication (section 3.3). Its acknowledgement is awaited by the monitor, not here."""
-        fields = [topic, payload]
+        """Send a publication (section 3.3). The monitor waits for its acknowledgement; until then its number, which is
+        returned, is in `unacked`."""
+        number = self._next_id() if qos else 0
         if qos:
-            fields.insert(1, self._next_id())
-            if not self._unacked:
+            if not self.unacked:
                 self._acked = ticks_ms()
-            self._unacked.add(self._id)
-        await self._send(PUBLISH | qos << 1 | retain, *fields)
+            self.unacked.add(number)
+        await self._send(PUBLISH | qos << 1 | retain, topic, *((number, payload) if qos else (payload,)))
+        return number
 
     async def subscribe(self, *topics):
         """Subscribe with QoS 1 and wait for the grant (sections 3.8, 3.9). Raises MqttError when one is refused."""
@@ -114,9 +109,9 @@ class Client:
                 pass
         self.down.set()
         writer, self._writer = self._writer, None
-        for task in self._tasks:
+        tasks, self._tasks = self._tasks, ()
+        for task in tasks:
             task.cancel()
-        self._tasks = ()
         if writer:
             await asyncio.sleep(0)  # let the cancelled tasks take their hands off the socket
             writer.close()
@@ -167,9 +162,7 @@ class Client:
                 field = field.to_bytes(2, "big")
             parts.append(field)
         length = sum(len(part) for part in parts)
-        if length + 5 > self._room:
-            raise ValueError("packet of %d bytes does not fit %d" % (length, self._room))
-        # a long payload goes out from where it is: for a copy the heap may have no room in one piece
+        # a long payload goes out from where it is, in pieces: for a copy the heap may have no room
         body = parts.pop() if parts and len(parts[-1]) > 512 else b""
         packet = bytearray((first,))
         while length > 0x7F:  # remaining length, section 2.2.3
@@ -182,11 +175,15 @@ class Client:
             writer = self._writer
             if self.down.is_set() or not writer:
                 raise self.error or MqttError("not connected")
-            for part in (packet, body) if body else (packet,):
-                writer.write(part)
-                # before more is written: mbedTLS takes what it could not send only once more, and as it was
+            body = memoryview(body)
+            for at in range(-PIECE, len(body), PIECE):
+                writer.write(packet if at < 0 else body[at : at + PIECE])
+                # before more is written: the stream copies what the socket does not take at once, and mbedTLS takes what it
+                # could not send only once more, and as it was
                 await asyncio.wait_for(writer.drain(), self._timeout)
-            self._sent = ticks_ms()
+                self._sent = ticks_ms()
+            if len(body) > 2 * PIECE:
+                self._acked = self._sent  # what takes long to send is acknowledged late
 
     async def _fill(self, count):
         """Have `count` unread bytes in the buffer."""
@@ -240,7 +237,7 @@ class Client:
             if first & 0xF0 == PUBLISH:
                 await self._publication(first, body, end, left)
             elif first == PUBACK and end - body == 2:
-                self._unacked.discard(self._number(body))
+                self.unacked.discard(self._number(body))
                 self._acked = ticks_ms()
             elif first == PINGRESP and end == body:
                 self._pinged = None
@@ -265,6 +262,7 @@ class Client:
                 left -= await self._read(self._rx[: min(left, len(self._rx))])
         elif self._on_message:
             self._on_message(bytes(self._rx[body + 2 : at]), self._rx[at + 2 * qos : end])
+        self._begun = None
         if qos:
             await self._send(PUBACK, packet_id)
 
@@ -273,9 +271,11 @@ class Client:
         while True:
             await asyncio.sleep(self._timeout / 10)
             now = ticks_ms()
+            if self._lock.locked():
+                continue  # a long packet is on its way, and each piece of it has its own limit
             if self._begun is not None and ticks_diff(now, self._begun) > limit:
                 raise MqttError("broker stopped within a packet")
-            if self._unacked and ticks_diff(now, self._acked) > 3 * limit:
+            if self.unacked and ticks_diff(now, self._acked) > 3 * limit:
                 raise MqttError("broker acknowledges nothing")
             if self._pinged is not None and ticks_diff(now, self._pinged) > limit:
                 raise MqttError("broker does not answer a ping")

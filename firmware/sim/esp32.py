@@ -1,6 +1,6 @@
 """What the firmware uses of MicroPython's `esp32`: NVS, kept in the file `nvs-<namespace>.json` of the working directory.
 
-As on the chip a commit is atomic: the file is replaced whole or not at all.
+As on the chip a commit is atomic - the file is replaced whole or not at all - and what one handle has committed all others see.
 """
 
 import binascii
@@ -13,28 +13,33 @@ _NOT_FOUND = -0x1102  # ESP_ERR_NVS_NOT_FOUND
 class NVS:
     def __init__(self, namespace):
         self._path = "nvs-%s.json" % namespace
+        self._changes = {}
+
+    def _values(self):
         try:
             with open(self._path) as file:
-                self._values = json.load(file)
+                values = json.load(file)
         except OSError:
-            self._values = {}
+            values = {}
+        values.update(self._changes)
+        return values
 
     def set_i32(self, key, value):
         if not -(1 << 31) <= value < 1 << 31:
             raise OverflowError(key)
-        self._values[key] = value
+        self._changes[key] = value
 
     def get_i32(self, key):
-        value = self._values.get(key)
+        value = self._values().get(key)
         if not isinstance(value, int):
             raise OSError(_NOT_FOUND)
         return value
 
     def set_blob(self, key, value):
-        self._values[key] = binascii.hexlify(value).decode()
+        self._changes[key] = binascii.hexlify(value).decode()
 
     def get_blob(self, key, into):
-        value = self._values.get(key)
+        value = self._values().get(key)
         if not isinstance(value, str):
             raise OSError(_NOT_FOUND)
         blob = binascii.unhexlify(value)
@@ -43,8 +48,9 @@ class NVS:
 
     def commit(self):
         with open(self._path + ".new", "w") as file:
-            json.dump(self._values, file)
+            json.dump(self._values(), file)
         os.rename(self._path + ".new", self._path)
+        self._changes = {}
 
 
 class Partition:

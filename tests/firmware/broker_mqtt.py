@@ -40,7 +40,7 @@ async def test_whatever_is_published_arrives_in_order():
         await until(got, len(sent))
         assert got == [(BASE.encode() + b"data", payload) for payload in sent]
     await asyncio.sleep(0.1)
-    assert not me._unacked
+    assert not me.unacked
     assert not me.error
     await me.close(polite=True)
 

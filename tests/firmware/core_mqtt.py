@@ -5,9 +5,10 @@
 import asyncio
 import os
 
-from sensornode.mqtt import Client, MqttError
+from sensornode.mqtt import PIECE, Client, MqttError
 
 ACCEPTED = b"\x20\x02\x00\x00"
+PUBLISHED = b"\x32\x06\x00\x01t\x00\x09x"
 
 
 class Broker:
@@ -412,13 +413,85 @@ async def test_the_same_client_connects_again_after_every_failure():
     await broker.stop()
 
 
-async def test_a_publication_longer_than_the_buffer_is_refused():
+async def test_a_long_publication_goes_out_in_pieces_and_nothing_gets_between_them():
+    picture = bytes(range(256)) * 300
+    pieces = []
+
     async def use(client, broker):
         await client.connect()
+        write = client._writer.write
+
+        def note(part):
+            pieces.append(len(part))
+            write(part)
+
+        client._writer.write = note
+        turns = [0]
+
+        async def others():
+            while True:
+                turns[0] += 1
+                await asyncio.sleep(0)
+
+        busy = asyncio.create_task(others())
+        sending = asyncio.create_task(client.publish("t", picture, 1))
+        await asyncio.sleep(0)
+        await client.publish("u", b"x", 1)
+        number = await sending
+        busy.cancel()
+        assert turns[0] >= len(picture) // PIECE  # the others have their turns meanwhile
+        assert number in client.unacked
+        while len(broker.seen) < 3:
+            await asyncio.sleep(0.01)
+
+    seen = []
+
+    async def remember(packets, writer):
+        while True:
+            packet = await packets()
+            if not packet:
+                break
+            seen.append(packet)
+
+    await session(accept(remember), use)
+    assert max(pieces) <= PIECE
+    assert [first for first, _ in seen] == [0x32, 0x32]
+    assert seen[0][1] == b"\0\1t\0\1" + picture
+    assert seen[1][1] == b"\0\1u\0\2x"
+
+
+async def test_a_broker_that_takes_a_long_publication_slowly_is_not_taken_for_dead():
+    picture = bytes(400_000)  # more than the buffers of the system take
+
+    async def slow(packets, writer):
+        await asyncio.sleep(1.2)  # longer than a ping or a packet may take
+        await say(writer, PUBLISHED)
+        number = (await packets())[1][3:5]
+        await say(writer, b"\x40\x02" + number)
+        await until_gone(packets)
+
+    async def use(client, broker):
+        await client.connect()
+        number = await client.publish("t", picture, 1)
+        while number in client.unacked:
+            assert not client.down.is_set(), client.error
+            await asyncio.sleep(0.01)
+
+    assert await session(accept(slow), use, timeout=2, keepalive=1) == [(b"t", b"x")]
+
+
+async def test_a_broker_that_stops_taking_it_ends_the_connection():
+    async def stuck(packets, writer):
+        await asyncio.sleep(5)
+
+    async def use(client, broker):
+        await client.connect()
+        picture = bytes(200_000)
         try:
-            await client.publish("t", bytes(5000))
-        except ValueError:
+            for _ in range(50):  # more than the buffers of the system take
+                await client.publish("t", picture, 1)
+        except (MqttError, OSError, asyncio.TimeoutError):
             return
         raise AssertionError("sent")
 
-    await session(accept(until_gone), use)
+    await session(accept(stuck), use, timeout=0.5)

@@ -53,7 +53,7 @@ class Broker:
         (folder / "acl").write_text(
             "user gateway\ntopic readwrite sensorhub/#\n\n"
             "pattern write sensorhub/v1/+/%u/announce\npattern write sensorhub/v1/+/%u/data\n"
-            "pattern write sensorhub/v1/+/%u/status\npattern read sensorhub/v1/+/%u/#\n"
+            "pattern write sensorhub/v1/+/%u/status\npattern write sensorhub/v1/+/%u/snapshot\npattern read sensorhub/v1/+/%u/#\n"
         )
         (folder / "broker.conf").write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\n"
@@ -93,6 +93,7 @@ class Gateway:
         self.clones = 0
         self.refused: list[str] = []
         self.status: list[dict[str, Any]] = []
+        self.pictures: list[bytes] = []  # sealed
         self.deaf = False  # neither logs nor answers
         self.refuse: set[int] = set()  # sequence numbers to quarantine
         self.settled = 0  # every number up to here is logged
@@ -119,6 +120,9 @@ class Gateway:
         with self.lock:
             if leaf == "status":
                 self.status.append(json.loads(message.payload))
+                return
+            if leaf == "snapshot":
+                self.pictures.append(message.payload)
                 return
             try:
                 if leaf == "announce":
