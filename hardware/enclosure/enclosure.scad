@@ -157,7 +157,7 @@ module cradle(b, h) {
 }
 
 // ---------------------------------------------------------------- electronics box
-box = [150, 105, 50];  // inside
+box = [195, 105, 62];  // inside; what lies in it and where: STOWED in tools/hardware_build/enclosure.py
 boss = 9;
 
 module box_outline(grow, h, r = 4) {
@@ -198,14 +198,16 @@ module box_body() {
         translate([0, 0, wall + box.z - 14]) bosses(20, pilot);
         for (x = [box.x / 2 - 30, box.x / 2 + 30], y = [-wall - 11, box.y + wall + 11])
             translate([x, y, -1]) cylinder(d = rod, h = 6, $fn = few);
-        // glands in the lower wall
-        for (x = [40, 75, 110]) translate([x, 1, wall + 22]) level_hole(gland, wall + 2);
+        // glands in the lower wall, a nut of 24 mm between any two
+        for (x = [27, 74, 121, 168]) translate([x, 1, wall + 22]) level_hole(gland, wall + 2);
         // drain and breather
-        translate([box.x / 2 + 55, 1, wall + 6]) level_hole(4, wall + 2);
+        translate([box.x / 2, 1, wall + 6]) level_hole(4, wall + 2);
     }
     translate([board_at.x, board_at.y, wall - eps]) cradle(devkitc, cradle_h);
-    // ties hold board, charger and battery
-    for (x = [60, 100, 135]) for (y = [25, 70]) translate([x, y, wall - eps]) tie_post();
+    // ties: two over the batteries, two over each of the boards, which stand on the posts
+    for (at = [[44.5, 58], [44.5, 86], [124.5, 58], [124.5, 86], [54, 17], [72, 17], [54, 31], [72, 31]])
+        translate([at.x, at.y, wall - eps]) tie_post();
+    for (y = [18, 48, 64, 94]) for (x = [140, 174]) translate([x, y, wall - eps]) tie_post();
 }
 
 cradle_h = 20;        // pins and the sockets of jumper wires are under the board

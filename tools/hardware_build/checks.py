@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -24,6 +25,7 @@ def check(node: Node, board: Board, enclosures: Iterable[str] | None = None) -> 
     """What is wrong with a node, one sentence each; empty when nothing is."""
     found = [
         *_pins(node, board),
+        *_led(node, board),
         *_buses(node),
         *_wires(node, board),
         *_rails(node),
@@ -98,6 +100,17 @@ def _unfit(pin: Pin, chip: Chip, board: Board, wifi: bool) -> Iterator[str]:
             yield "is on ADC2, which Wi-Fi takes over"
         elif pin.gpio not in chip.adc1 | chip.adc2:
             yield "has no analogue input"
+
+
+def _led(node: Node, board: Board) -> Iterator[str]:
+    led = node.led
+    if led is None:
+        return
+    if board.led and board.led.gpio == led.gpio:
+        if board.led.low != led.low:
+            yield f"led.low is {led.low}, and the LED of {board.name} is lit when {'low' if board.led.low else 'high'}"
+    elif not any(pin.gpio == led.gpio and pin.role is Role.OUTPUT for pin in node.pins):
+        yield f"led.gpio is {led.gpio}; allowed: an output pin of the node, or the LED of {board.name}, if it has one"
 
 
 _BUS_PINS: Final = {
@@ -248,6 +261,11 @@ def _bill(node: Node) -> Iterator[str]:
         ]
         if any(kind != 1 for kind in kinds):
             yield f"{part.ref}: each current has one of seconds_per_interval, seconds_per_publish, share, rest"
+        yield from (
+            f"{part.ref}, {current.state}: source is 'datasheet', and where names no page; what was not looked up is 'recalled'"
+            for current in part.currents
+            if current.source == "datasheet" and not re.search(r"\bpage \d", current.where)
+        )
         shares = [share_of(current, node) for current in part.currents]
         if any(current.rest for current in part.currents) and sum(shares) > 1 + 1e-9:
             yield f"{part.ref}: its states take {sum(shares):.2f} of the time"

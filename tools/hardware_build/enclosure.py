@@ -6,7 +6,8 @@ import math
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from .errors import HardwareError
-from .schema import HARDWARE, Board, load_board
+from .schema import HARDWARE, Board, Node, load_board
 
 BED_MM: Final = 220.0
 THINNEST_MM: Final = 1.2
@@ -228,6 +229,75 @@ def clash(mesh: trimesh.Trimesh, body: trimesh.Trimesh) -> float:
     return shared
 
 
+@dataclass(frozen=True, slots=True)
+class Stowed:
+    """Where a part of the bill of materials lies in a piece.
+
+    Attributes:
+        piece: the piece it lies in.
+        node, ref: the part; its `body_mm` is what it takes up, as it lies.
+        at: lower corner, in the piece as it lies.
+        pile: how many lie on each other.
+    """
+
+    piece: str
+    node: str
+    ref: str
+    at: tuple[float, float, float]
+    pile: int = 1
+
+
+STOWED: Final = (
+    Stowed("box_body", "weather", "BT1", (56.0, 47.4, 2.4), 3),
+    Stowed("box_body", "weather", "U6", (139.0, 64.0, 8.5)),
+    Stowed("box_body", "weather", "A1", (138.0, 17.0, 8.5)),
+    Stowed("box_body", "weather", "U7", (54.0, 18.0, 8.5)),
+    Stowed("box_body", "air", "A1", (138.0, 17.0, 8.5)),
+    Stowed("screen_base_air", "air", "U6", (-25.0, 1.0, 8.05)),
+)
+
+
+def stowed_body(item: Stowed, every: Mapping[str, Node]) -> trimesh.Trimesh:
+    """What a stowed part takes up. Raises HardwareError when node.toml does not say how large it is."""
+    size = every[item.node].part(item.ref).body_mm
+    if size is None:
+        raise HardwareError(f"{item.node}/node.toml: {item.ref} has no body_mm, and has to fit {item.piece}")
+    length, width, height = size
+    body = trimesh.creation.box((length, width, height * item.pile))
+    body.apply_translation(np.add(item.at, (length / 2, width / 2, height * item.pile / 2)))
+    return body
+
+
+def misfits(every: Mapping[str, Node], pieces: Mapping[str, trimesh.Trimesh]) -> list[str]:
+    """What does not fit where it is to lie: into its piece, under the lid, beside the others and the board."""
+    found = []
+    for node in every:
+        inside: dict[str, list[tuple[str, trimesh.Trimesh]]] = defaultdict(list)
+        if node in {item.node for item in STOWED}:
+            for name, board, at, standing in FITS:
+                if every[node].node.board == board:
+                    body = board_body(load_board(HARDWARE / "boards" / f"{board}.toml"), at, standing)
+                    inside[name].append((board, body))
+        for item in STOWED:
+            if item.node != node:
+                continue
+            body = stowed_body(item, every)
+            mesh = pieces[item.piece]
+            if clash(mesh, body) > 0.1:
+                found.append(f"{node} {item.ref} cuts into {item.piece}")
+            if item.piece == "box_body" and body.bounds[1][2] > mesh.bounds[1][2] - LIP_MM:
+                found.append(f"{node} {item.ref} reaches into the lid of {item.piece}")
+            found += [
+                f"{node} {item.ref} and {other} are in the same place in {item.piece}"
+                for other, there in inside[item.piece]
+                if clash(body, there) > 0.1
+            ]
+            inside[item.piece].append((item.ref, body))
+    return found
+
+
+LIP_MM: Final = 3.5
+"""The lid's lip reaches 3 mm into the box."""
 FITS: Final = (
     # piece, board, lower corner of the board in the piece as it lies, where its parts look
     ("box_body", "esp32-devkitc-v4", (14.4, 24.4, 22.4), "up"),

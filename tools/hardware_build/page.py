@@ -12,6 +12,7 @@ from .power import average_ma, budget, count, rail_loads, share_of, winter_tilt
 from .schema import Board, Current, Node
 from .tables import AMOUNTS, connections, line, totals
 
+MARKS = {"seen": "", "memory": " (?)", "standard": ""}
 LATITUDES = (0, 20, 35, 45, 50, 55, 60)
 
 
@@ -74,6 +75,8 @@ def _board(node: Node, board: Board) -> list[str]:
         f"It samples every {node.node.interval_s} s and sends every {node.node.publish_s} s.",
         "",
     ]
+    if flash.firmware_from:
+        lines += [f"The image: {flash.firmware_from}.", ""]
     rows = []
     for part in node.parts:
         for sensor in part.sensors:
@@ -101,6 +104,10 @@ def _board(node: Node, board: Board) -> list[str]:
                 ),
                 "",
             ]
+    if node.led:
+        lit = "low" if node.led.low else "high"
+        told = "[firmware/README.md](../../firmware/README.md) says what it tells"
+        lines += [f"LED: GPIO{node.led.gpio}, {node.led.what}, lit when {lit}; {told}.", ""]
     lines += [f"{what.replace('_', ' ').capitalize()}: {why}." for what, why in node.unused.items()]
     return [*lines, ""] if node.unused else lines
 
@@ -134,7 +141,7 @@ def _bill(node: Node) -> list[str]:
         [
             part.ref,
             part.what,
-            f"{part.maker} {part.mpn}",
+            f"{part.maker} {part.mpn}{MARKS[part.mpn_from]}",
             f"{part.quantity:g}",
             ", ".join(part.suppliers),
             f"{line(part, 1):.2f} {part.currency}",
@@ -155,6 +162,10 @@ def _bill(node: Node) -> list[str]:
         *table(["ref", "what", "maker and part number", "amount", "suppliers", "price", "note"], rows),
         *table(["sum", *(f"{amount} node{'s' if amount > 1 else ''}" for amount in AMOUNTS)], sums),
         f"Prices of {' and '.join(dates)}, without tax and shipping; {kind}. As a file: [bom.csv](generated/bom.csv).",
+        (
+            "Numbers marked (?) are from memory: look them up before you order. The others were found in public sources that name"
+            " the part, not in a shop of today."
+        ),
         "",
     ]
 
@@ -175,7 +186,7 @@ def _power(node: Node) -> list[str]:
         [
             part.ref,
             current.state,
-            f"{current.typical_ma:g}",
+            f"{current.typical_ma:.5f}".rstrip("0").rstrip("."),
             _how_long(current, node),
             current.source,
             current.where,
@@ -203,6 +214,10 @@ def _power(node: Node) -> list[str]:
         node.power.note,
         "",
         *table(["part", "state", "mA", "time", "source", "where"], rows),
+        "`datasheet` was read on the page named, `recalled` is a data sheet's figure from memory, `estimate` is ours. None is measured."
+        if not any(current.source == "measured" for part in node.parts for current in part.currents)
+        else "`measured` is ours; `datasheet` was read on the page named, `recalled` is a data sheet's figure from memory.",
+        "",
         *table(["rail", "", "what", "mean mA", "peak mA", "limit mA"], rails),
         f"Mean: {needed.average_ma:.1f} mA at {node.rail(node.power.rail).name}, {needed.daily_wh:.1f} Wh a day from a battery.",
         "",

@@ -13,8 +13,8 @@ import trimesh
 from numpy.typing import NDArray
 from PIL import Image
 
-from .enclosure import board_body, load
-from .schema import HARDWARE, load_board
+from .enclosure import STOWED, board_body, load, stowed_body
+from .schema import HARDWARE, load_board, nodes
 
 Floats = NDArray[np.float64]
 SIZE: Final = (900, 675)
@@ -56,7 +56,8 @@ def draw(things: Sequence[Thing], rotation: Floats, out: Path) -> None:
     depth = np.full((height, width), FAR)
     shade = np.full((height, width), float(PAPER))
     owner = np.full((height, width), -1, dtype=np.int64)
-    light = rotation.T @ (LIGHT / np.linalg.norm(LIGHT))
+    above = LIGHT if rotation[2][2] >= 0 else LIGHT * (1, -1, 1)  # what is seen from below is lit from below
+    light = rotation.T @ (above / np.linalg.norm(LIGHT))
     offset = 0
     for vertices, thing in turned:
         screen = np.empty_like(vertices)
@@ -142,6 +143,7 @@ def placed(
 PITCH: Final = 15.0
 FLOOR: Final = 4.0
 PLATES: Final = 8
+CUT_Y: Final = 11.5
 
 
 def _stl(name: str) -> trimesh.Trimesh:
@@ -175,9 +177,45 @@ def _board(file: str, at: Sequence[float], standing: str = "up") -> Thing:
     return Thing(board_body(load_board(HARDWARE / "boards" / f"{file}.toml"), at, standing), 0.45)
 
 
+def _stowed(piece: str, node: str) -> list[Thing]:
+    every = nodes()
+    return [
+        Thing(stowed_body(item, every), 0.65) for item in STOWED if (item.piece, item.node) == (piece, node)
+    ]
+
+
 def _box() -> list[Thing]:
-    lid = placed(_stl("box_lid"), turn=[(180, "x")], at=(0, 109.8, 52.4 + 4 + 35))
-    return [Thing(_stl("box_body"), 0.85), Thing(lid), _board("esp32-devkitc-v4", (14.4, 24.4, 22.4))]
+    body, lid = _stl("box_body"), _stl("box_lid")
+    beside = placed(lid, at=(0, body.bounds[1][1] + 25, 0))
+    board = _board("esp32-devkitc-v4", (14.4, 24.4, 22.4))
+    return [Thing(body, 0.9), Thing(beside), board, *_stowed("box_body", "weather")]
+
+
+def _section() -> list[Thing]:
+    """The screen for air, cut open through the middle of the particulate sensor."""
+    behind = trimesh.creation.box((400, 200, 600))
+    behind.apply_translation((0, CUT_Y + 100, 0))
+    things = [*_screen("screen_base_air"), *_stowed("screen_base_air", "air")]
+    cut = []
+    for thing in things:
+        rest: Any = trimesh.boolean.intersection([thing.mesh, behind], engine="manifold")
+        if not rest.is_empty:
+            cut.append(Thing(rest, thing.grey))
+    return cut
+
+
+def _pole() -> list[Thing]:
+    """Box, mount and a pole of 48 mm, upright."""
+    mount, box = _stl("pole_mount"), _stl("box_body")
+    low, high = box.bounds
+    box = placed(box, turn=[(180, "y")], at=((low[0] + high[0]) / 2, -(low[1] + high[1]) / 2, 0))
+    lid = _stl("box_lid")
+    below = placed(lid, at=(-lid.extents[0] / 2, -lid.extents[1] / 2, -high[2] - 4))
+    pole = trimesh.creation.cylinder(radius=24, height=260)
+    # lies in the groove, whose sides lean 52.6 degrees and meet 5 mm above the plate
+    pole = placed(pole, turn=[(90, "x")], at=(0, 0, 5 + 24 / math.sin(math.radians(52.6))))
+    things = [Thing(box, 0.9), Thing(below, 0.95), Thing(mount, 0.7), Thing(pole, 0.5)]
+    return [Thing(placed(thing.mesh, turn=[(90, "x")]), thing.grey) for thing in things]
 
 
 def _camera() -> list[Thing]:
@@ -229,11 +267,32 @@ VIEWS: Final[dict[str, View]] = {
         (*_SCREEN, "screen_base_air"),
         "from below: the two ducts of the particulate sensor, and the vents",
     ),
-    "assembly_box": View(_box, 25, 42, ("box_body", "box_lid"), "box, lid and the board in its cradle"),
+    "assembly_air_section": View(
+        _section,
+        0,
+        12,
+        (*_SCREEN, "screen_base_air"),
+        "cut open through the particulate sensor: it stands over its two ducts, the rib between them keeps what it blows out from"
+        " what it takes in; the air of the screen itself passes between the plates",
+    ),
+    "assembly_box": View(
+        _box,
+        25,
+        48,
+        ("box_body", "box_lid"),
+        "box and lid: the board in its cradle, three batteries under their straps, charger, prototype board and boost converter",
+    ),
+    "assembly_pole": View(
+        _pole,
+        125,
+        -22,
+        ("box_body", "box_lid", "pole_mount"),
+        "the box at a pole of 48 mm: glands down; hose clamps go through the slots of the mount",
+    ),
     "assembly_camera": View(
         _camera,
-        210,
-        25,
+        205,
+        14,
         ("camera_body", "camera_lid", "camera_hood"),
         "camera box with its hood before and its lid behind",
     ),

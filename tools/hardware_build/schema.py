@@ -69,6 +69,7 @@ class Flash(_Strict, frozen=True, kw_only=True):
     flash_bytes: Annotated[int, Meta(ge=1 << 20)]
     psram_bytes: Annotated[int, Meta(ge=0)]
     firmware: Text  # board name of the MicroPython image
+    firmware_from: str = ""  # where it comes from, when it is not one of MicroPython's own
     vfs_offset: Annotated[int, Meta(ge=0)]
     vfs_bytes: Annotated[int, Meta(ge=1 << 16)]
     ota_slots: bool
@@ -124,7 +125,9 @@ class Current(_Strict, frozen=True, kw_only=True):
     seconds_per_publish: NotNegative = 0
     share: Annotated[float, Meta(ge=0, le=1)] = 0
     rest: bool = False  # all the time that no other state takes
-    source: Literal["measured", "datasheet", "estimate"]
+    source: Literal["measured", "datasheet", "recalled", "estimate"]
+    """`datasheet`: read there, on the page that `where` names. `recalled`: a data sheet's figure as we remember it,
+    which nobody has looked up again. `estimate`: ours."""
     where: Text
 
 
@@ -153,6 +156,9 @@ class Part(_Strict, frozen=True, kw_only=True):
     what: Text
     maker: Text
     mpn: Text
+    mpn_from: Literal["seen", "memory", "standard"]
+    """`seen`: a public source names the part with this number. `memory`: look it up before you order. `standard`: any
+    maker's part of that standard or size."""
     quantity: Annotated[float, Meta(gt=0)] = 1
     suppliers: Annotated[list[Text], Meta(min_length=2)]
     price: NotNegative  # for one, without tax
@@ -165,10 +171,19 @@ class Part(_Strict, frozen=True, kw_only=True):
     connector: str = ""
     chained_to: str = ""  # reference of the part whose second socket it hangs on
     cable: str = ""
+    body_mm: tuple[Positive, Positive, Positive] | None = None  # length, width, height; where it has to fit
     currents: list[Current] = []
     sensors: list[Sensor] = []
     wires: list[Wire] = []
     note: str = ""
+
+
+class Led(_Strict, frozen=True, kw_only=True):
+    """The LED that says how the node is: `led` of its node.json."""
+
+    gpio: Gpio
+    low: bool = False  # lit when the pin is low
+    what: Text
 
 
 class Battery(_Strict, frozen=True, kw_only=True):
@@ -231,6 +246,7 @@ class Node(_Strict, frozen=True, kw_only=True):
     parts: list[Part]
     power: Power
     mounting: Mounting
+    led: Led | None = None
     unused: dict[str, str] = {}
 
     @property
@@ -295,6 +311,7 @@ class Board(_Strict, frozen=True, kw_only=True):
     fixed: list[FixedPin]
     headers: list[Header]
     outline: Outline
+    led: Led | None = None  # the board's own, that a program may use
 
     def where(self, gpio: int) -> str:
         """Header and position of a GPIO, `J2-8`, or an empty text when it is not on a header."""

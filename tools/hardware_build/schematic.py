@@ -7,6 +7,7 @@ goes to comes from their node.toml files.
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
 import subprocess
 import tempfile
@@ -57,6 +58,7 @@ class Shape:
     pins: tuple[PinShape, ...]
     art: tuple[tuple[str, tuple[float, ...]], ...]
     names_shown: bool = False
+    numbers_shown: bool = False
     power: bool = False
     ref_at: Point = (1, 0.6)
     value_at: Point = (1, -0.6)
@@ -66,11 +68,11 @@ def _two(
     name: str,
     prefix: str,
     *art: tuple[str, tuple[float, ...]],
-    kinds: tuple[str, str] = ("passive", "passive"),
+    ref_at: Point = (1, 0.6),
+    value_at: Point = (1, -0.6),
 ) -> Shape:
-    return Shape(
-        name, prefix, (PinShape("1", "1", kinds[0], 0, 2, 270), PinShape("2", "2", kinds[1], 0, -2, 90)), art
-    )
+    pins = PinShape("1", "1", "passive", 0, 2, 270), PinShape("2", "2", "passive", 0, -2, 90)
+    return Shape(name, prefix, pins, art, ref_at=ref_at, value_at=value_at)
 
 
 def _box(
@@ -101,21 +103,37 @@ def _connector(count: int, names: tuple[str, ...] = ()) -> Shape:
     return _box(f"CONN_{tag}", "J", [], left, 4)
 
 
-_PMOS_ART: Final = (
-    ("line", (-1, 0, -0.4, 0)), ("line", (-0.4, 0.6, -0.4, -0.6)), ("line", (-0.1, 0.7, -0.1, -0.7)),
-    ("line", (-0.1, 0.5, 1, 0.5, 1, 1)), ("line", (-0.1, -0.5, 1, -0.5, 1, -1)), ("line", (-0.1, 0, 0.6, 0, 0.6, 0.5)),
-    ("circle", (0.3, 0, 1.15)),
-)  # fmt: skip
-
-
 def _mosfet(name: str, upper: str, lower: str) -> Shape:
+    """Enhancement transistor: gate, broken channel, arrow to the channel (N) or from it (P), source at `S`."""
     numbers = {"G": "1", "S": "2", "D": "3"}
     pins = (
         PinShape("1", "G", "input", -2, 0, 0),
         PinShape(numbers[upper], upper, "passive", 1, 2, 270),
         PinShape(numbers[lower], lower, "passive", 1, -2, 90),
     )
-    return Shape(name, "Q", pins, _PMOS_ART, True, ref_at=(1.9, 0.6), value_at=(1.9, -0.6))
+    source = 0.7 if upper == "S" else -0.7
+    tip, tail = (-0.05, 0.35) if name == "NMOS" else (0.6, 0.2)
+    art: tuple[tuple[str, tuple[float, ...]], ...] = (
+        ("line", (-1, 0, -0.4, 0)),
+        ("line", (-0.4, 0.7, -0.4, -0.7)),
+        *(("line", (-0.1, y + 0.25, -0.1, y - 0.25)) for y in (0.7, 0, -0.7)),
+        ("line", (-0.1, 0.7, 1, 0.7, 1, 1)),
+        ("line", (-0.1, -0.7, 1, -0.7, 1, -1)),
+        ("line", (-0.1, 0, 1, 0, 1, source)),
+        ("line", (tail, 0.18, tip, 0, tail, -0.18)),
+        ("circle", (0.3, 0, 1.3)),
+    )
+    return Shape(name, "Q", pins, art, numbers_shown=True, ref_at=(1.9, 0.6), value_at=(1.9, -0.6))
+
+
+def _coil() -> tuple[float, ...]:
+    """Four half circles from (0, 1) to (0, -1), bulging to the right."""
+    points: list[float] = []
+    for bow in range(4):
+        for step in range(9 if bow == 3 else 8):
+            angle = math.pi * step / 8
+            points += [0.35 * math.sin(angle), 0.75 - 0.5 * bow + 0.25 * math.cos(angle)]
+    return tuple(round(number, 3) for number in points)
 
 
 def _power(name: str) -> Shape:
@@ -142,15 +160,16 @@ def _power(name: str) -> Shape:
 
 
 def _shapes() -> dict[str, Shape]:
-    zigzag = ("rect", (-0.4, 1, 0.4, -1))
+    body = ("rect", (-0.4, 1, 0.4, -1))
     diode = (("line", (-0.5, -0.4, 0.5, -0.4, 0, 0.5, -0.5, -0.4)), ("line", (-0.5, 0.5, 0.5, 0.5)))
     made = [
-        _two("R", "R", zigzag),
+        _two("R", "R", body),
         _two("C", "C", ("line", (-0.8, 0.2, 0.8, 0.2)), ("line", (-0.8, -0.2, 0.8, -0.2)), ("line", (0, 1, 0, 0.2)), ("line", (0, -1, 0, -0.2))),
-        _two("L", "L", ("line", (0, 1, 0.4, 0.75, 0, 0.5, 0.4, 0.25, 0, 0, 0.4, -0.25, 0, -0.5, 0.4, -0.75, 0, -1))),
-        _two("FUSE", "F", zigzag, ("line", (0, 1, 0, -1))),
+        _two("L", "L", ("line", _coil())),
+        _two("FUSE", "F", body, ("line", (0, 1, 0, -1))),
         # pin 1 is the cathode
         _two("TVS", "D", *diode, ("line", (-0.5, 0.5, -0.5, 0.2)), ("line", (0.5, 0.5, 0.5, 0.8)), ("line", (0, 1, 0, 0.5)), ("line", (0, -1, 0, -0.4))),
+        _two("LED", "D", ("line", (-0.5, 0.4, 0.5, 0.4, 0, -0.5, -0.5, 0.4)), ("line", (-0.5, -0.5, 0.5, -0.5)), ("line", (0, 1, 0, 0.4)), ("line", (0, -1, 0, -0.5)), ("line", (0.6, 0, 1, 0.4)), ("line", (0.6, -0.4, 1, 0)), ("line", (0.8, 0.4, 1, 0.4, 1, 0.2)), ("line", (0.8, 0, 1, 0, 1, -0.2)), value_at=(1.4, -0.6), ref_at=(1.4, 0.6)),
         _mosfet("PMOS", "S", "D"),
         _mosfet("NMOS", "D", "S"),
         Shape(
@@ -379,57 +398,58 @@ def _boost(s: Sheet) -> None:
 
 def _pm(s: Sheet) -> None:
     s.frame(64, 28, 48, 38, "Particulate sensor PMS5003: switched 5 V, 3.3 V signals")
-    x = 76
+    x = 84
     q = s.add("PMOS", "AO3401A", x, 36)
     s.power("+5V", q.pin("2"))
     gate = q.pin("1")
-    r = s.add("R", "100k", gate[0] - 2, 34)
-    s.wire(gate, (gate[0] - 2, 36))
-    s.label("PM_GATE", (gate[0] - 2, 36), 180)
+    joint = (77, 36)
+    r = s.add("R", "100k", joint[0], 34)
+    s.wire(gate, joint)
+    s.label("PM_GATE", joint)
     s.power("+5V", r.pin("1"))
-    n = s.add("NMOS", "2N7002", gate[0] - 3, 40)
-    s.wire((gate[0] - 2, 36), n.pin("3"))
+    n = s.add("NMOS", "2N7002", joint[0] - 1, 40)
+    s.wire(joint, n.pin("3"))
     s.power("GND", n.pin("2"))
-    pull = s.add("R", "10k", 68, 47, 0)
-    s.wire(n.pin("1"), (68, 40), (68, 45))
-    s.label("pm_enable", (68, 40), 180)
     # pulled up: on while nobody drives the pin
-    s.wire(pull.pin("2"), (71, pull.pin("2")[1]))
-    s.power("+3V3", (71, pull.pin("2")[1]))
+    pull = s.add("R", "10k", 71, 37)
+    s.power("+3V3", pull.pin("1"))
+    s.wire(n.pin("1"), (71, 40), (69, 40))
+    s.wire(pull.pin("2"), (71, 40))
+    s.label("pm_enable", (69, 40), 180)
     out = q.pin("3")
-    c = s.add("C", "100u 10V", 82, out[1] + 2)
-    s.wire(out, (82, out[1]), (86, out[1]), (92, out[1]))
+    c = s.add("C", "100u 10V", 88, out[1] + 2)
+    s.wire(out, (88, out[1]), (93, out[1]), (96, out[1]))
     s.power("GND", c.pin("2"))
-    s.flag((86, out[1]))
+    s.flag((93, out[1]))
     j = s.add("CONN_VCC_GND_SET_RX_TX_RESET_NC_NC ", "PMS5003", 88, 50)
-    s.label("V5_PM", (92, out[1]))
-    s.wire((92, out[1]), (92, 44), (94, 44), (94, j.pin("1")[1]), j.pin("1"))
+    s.label("V5_PM", (96, out[1]))
+    s.wire((96, out[1]), (96, j.pin("1")[1]), j.pin("1"))
     g = j.pin("2")
-    s.wire(g, (107, g[1]), (107, g[1] + 1))
-    s.power("GND", (107, g[1] + 1))
+    s.wire(g, (109, g[1]), (109, g[1] + 1))
+    s.power("GND", (109, g[1] + 1))
     for number, net in (("3", "PM_SET"), ("6", "PM_RESET")):
         p = j.pin(number)
-        x = 98 if number == "3" else 103
+        x = 99 if number == "3" else 104
         up = s.add("R", "10k", x, 45)
         s.wire(p, (x, p[1]), up.pin("2"))
         s.label(net, (x, p[1]))
         s.power("+3V3", up.pin("1"))
     for number, net in (("4", "pm_tx"), ("5", "pm_rx")):
         p = j.pin(number)
-        r = s.add("R", "1k", 98, p[1] + 4 + (2 if number == "5" else 0), 90)
+        r = s.add("R", "1k", 102, p[1] + 4 + (3 if number == "5" else 0), 90)
         y = r.y
         turn = 94.5 if number == "5" else 95.5
         s.wire(p, (turn, p[1]), (turn, y), r.pin("1"))
-        s.wire(r.pin("2"), (103, y))
-        s.label(net, (103, y))
-        s.label(f"{net.upper()}_S", (turn, y), 180)
+        s.wire(r.pin("2"), (106, y))
+        s.label(net, (106, y))
+        s.label(f"{net.upper()}_S", (turn, y))
     for number in ("7", "8"):
         s.open_pins.append(j.pin(number))
 
 
 def _i2c(s: Sheet) -> None:
     s.frame(
-        5, 28, 57, 18, "I2C at 3.3 V: pull-ups (leave out when the sensors' boards have them), ESD, sockets"
+        5, 28, 57, 19, "I2C at 3.3 V: pull-ups (leave out when the sensors' boards have them), ESD, sockets"
     )
     for index, net in enumerate(("i2c_sda", "i2c_scl")):
         x = 10 + 4 * index
@@ -437,15 +457,15 @@ def _i2c(s: Sheet) -> None:
         s.power("+3V3", r.pin("1"))
         y = 38 + index
         s.wire(r.pin("2"), (x, y), (24 + 2 * index, y))
-        s.wire((8, y), (x, y))
-        s.label(net, (8, y), 180)
+        s.wire((9, y), (x, y))
+        s.label(net, (9, y), 180)
     d = s.add("ESD2", "PESD3V3L2BT", 25, 42)
     s.wire((24, 38), d.pin("1"))
     s.wire((26, 39), d.pin("2"))
     s.power("GND", d.pin("3"))
-    for index, x in enumerate((38, 52)):
+    for index, x in enumerate((35, 49)):
         j = s.add("CONN_GND_3V3_SDA_SCL", f"Qwiic {index + 1}", x, 36)
-        right = x + 6
+        right = x + 8
         s.wire(j.pin("1"), (right, 36), (right, 41))
         s.power("GND", (right, 41))
         s.wire(j.pin("2"), (right + 1, 37), (right + 1, 34))
@@ -480,10 +500,10 @@ def _level(s: Sheet) -> None:
         p = j.pin("3" if index == 0 else "4")
         s.wire(p, (p[0] + 1, p[1]))
         s.label(far, (p[0] + 1, p[1]))
-    s.wire(j.pin("1"), (56, 56), (56, 54))
-    s.power("+5V", (56, 54))
-    s.wire(j.pin("2"), (57, 57), (57, 61))
-    s.power("GND", (57, 61))
+    s.wire(j.pin("1"), (58, 56), (58, 54))
+    s.power("+5V", (58, 54))
+    s.wire(j.pin("2"), (59, 57), (59, 61))
+    s.power("GND", (59, 61))
 
 
 def _inputs(s: Sheet) -> None:
@@ -579,6 +599,15 @@ def _board(s: Sheet) -> None:
             s.power("GND", end)
         else:
             s.open_pins.append(at)
+    s.frame(114, 38, 46, 12, "How the node is: a red LED")
+    at = (122, 44)
+    s.label("status_led", at, 180)
+    r = s.add("R", "1k", at[0] + 4, at[1], 90)
+    s.wire(at, r.pin("1"))
+    led = s.add("LED", "red", at[0] + 10, at[1] + 2)
+    s.wire(r.pin("2"), led.pin("1"))
+    s.label("LED_A", r.pin("2"))
+    s.power("GND", led.pin("2"))
 
 
 # ---------------------------------------------------------------- writing
@@ -613,7 +642,7 @@ def _symbol(shape: Shape, library: str = "") -> list[Node]:
     if shape.power:
         made.append(["power"])
     made += [
-        ["pin_numbers", ["hide", "no" if shape.names_shown else "yes"]],
+        ["pin_numbers", ["hide", "no" if shape.names_shown or shape.numbers_shown else "yes"]],
         ["pin_names", ["offset", "0.6"], ["hide", "no" if shape.names_shown else "yes"]],
         ["exclude_from_sim", "no"],
         ["in_bom", "yes"],
@@ -674,10 +703,10 @@ def _instance(part: Placed) -> list[Node]:
     level = part.turn in (90, 270) and len(shape.pins) == 2
     ref_at, value_at = part.at(*shape.ref_at), part.at(*shape.value_at)
     if level:
-        ref_at, value_at = (part.x - 1.2, part.y - 1.0), (part.x - 1.2, part.y + 1.2)
+        ref_at, value_at = (part.x, part.y - 1.0), (part.x, part.y + 1.1)
     elif part.turn:
-        ref_at, value_at = (part.x - 1.5, part.y - 2.8), (part.x - 1.5, part.y - 1.9)
-    justify = "" if shape.power else "left"
+        ref_at, value_at = (part.x - 1.5, part.y - 3.1), (part.x - 1.5, part.y - 2.3)
+    justify = "" if shape.power or level else "left"
     # a property turns with its symbol: turn it back
     angle = str(part.turn % 180)
     made += [

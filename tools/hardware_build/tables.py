@@ -43,6 +43,7 @@ def bom_csv(node: Node) -> str:
             "what",
             "maker",
             "mpn",
+            "mpn_from",
             "quantity",
             "supplier_1",
             "supplier_2",
@@ -58,7 +59,7 @@ def bom_csv(node: Node) -> str:
     for part in node.parts:
         hundred = "" if part.price_100 is None else f"{part.price_100:.2f}"
         write(
-            [part.ref, part.what, part.maker, part.mpn, f"{part.quantity:g}", *part.suppliers[:2]]
+            [part.ref, part.what, part.maker, part.mpn, part.mpn_from, f"{part.quantity:g}", *part.suppliers[:2]]
             + [f"{part.price:.2f}", hundred, part.currency, part.price_kind, part.dated]
             + [f"{line(part, nodes):.2f}" for nodes in AMOUNTS]
             + [part.note]
@@ -68,6 +69,7 @@ def bom_csv(node: Node) -> str:
             [
                 "",
                 "sum",
+                "",
                 "",
                 "",
                 "",

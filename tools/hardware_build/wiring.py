@@ -16,10 +16,15 @@ from .errors import HardwareError
 from .schema import Board, Node, Part
 
 TIMEOUT_S = 60
+SECOND = " out"
+"""Ends the name of the socket that the next part of a chain hangs on."""
 
 
 def harness(node: Node, board: Board) -> dict[str, Any]:
-    """WireViz's description: the board on the left, chained parts from left to right, wires without colours.
+    """WireViz's description: what wires start at on the left, parts on the right, wires without colours.
+
+    The second socket of a chained part stands on the left as well: side by side, chains make a picture so wide that
+    nobody can read it on a page.
 
     Colours are left out on purpose: every wire says what it carries, so that a black and white print is enough.
     """
@@ -37,8 +42,8 @@ def harness(node: Node, board: Board) -> dict[str, Any]:
                 other, there = "BOARD", f"{board.net(net)} {net}"
                 label = wire.to
             if part.chained_to and other == "BOARD":
-                other = part.chained_to
-                there = next(w.pin for w in node.part(other).wires if w.to == wire.to)
+                other = f"{part.chained_to}{SECOND}"
+                there = next(w.pin for w in node.part(part.chained_to).wires if w.to == wire.to)
             ends.setdefault(other, []).append((_shown(there), _shown(wire.pin), label))
         for other, wires in ends.items():
             used.setdefault(other, []).extend(there for there, _, _ in wires)
@@ -52,6 +57,9 @@ def harness(node: Node, board: Board) -> dict[str, Any]:
             unique.sort(key=lambda name: order.get(name.split()[0], 0))
             title = f"{board.maker} {board.name}"
             connectors[ref] = {"type": title, "notes": "only the pins in use", "pins": unique}
+        elif ref.endswith(SECOND):
+            part = node.part(ref.removesuffix(SECOND))
+            connectors[ref] = {"type": "its second socket", "subtype": part.connector or part.mpn, "pins": unique}
         else:
             part = node.part(ref)
             connectors[ref] = {"type": part.what, "subtype": part.connector or part.mpn, "pins": unique}

@@ -10,6 +10,9 @@ I2C_SCL = 22  # J3-3
 I2C_SDA = 21  # J3-6
 PM_TX = 17  # J3-11, to the sensor's RX
 PM_RX = 16  # J3-12, from the sensor's TX
+STATUS_LED = 23  # J3-2, 1 kOhm to the LED, lit when high
+
+LED = {"pin": 23, "low": False}  # `led` in node.json: LED1
 
 # rows for `sensors` in node.json
 SENSORS = (

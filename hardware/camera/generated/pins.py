@@ -6,6 +6,8 @@ BOARD = "Ai-Thinker ESP32-CAM"
 INTERVAL = 60  # seconds
 PUBLISH = 300  # seconds
 
+LED = {"pin": 33, "low": True}  # `led` in node.json: red LED on the back of the board
+
 # rows for `sensors` in node.json
 SENSORS = (
     {

@@ -13,6 +13,9 @@ RAIN = 27  # J2-11, reed contact to GND, 10 kOhm to 3V3 and 100 nF
 WIND_VANE = 35  # J2-6, vane to GND, 10 kOhm to 3V3
 BATTERY = 34  # J2-5, divider 100 kOhm / 100 kOhm
 SOLAR = 33  # J2-8, divider 300 kOhm / 100 kOhm
+STATUS_LED = 23  # J3-2, 1 kOhm to the LED, lit when high
+
+LED = {"pin": 23, "low": False}  # `led` in node.json: LED1
 
 # rows for `sensors` in node.json
 SENSORS = (
