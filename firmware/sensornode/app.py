@@ -83,7 +83,7 @@ class App:
 
     def __init__(self, config, time_source=None, directory="", life=None, path="node.json"):
         self.config = config
-        self.clock = Clock(time_source or board.TimeSource(config.ntp))
+        self.clock = Clock(time_source or board.TimeSource(config.ntp, config.broker_host))
         nvs = board.Nvs()
         self.state = State(nvs, board.random_bytes)
         self.spool = Spool(
@@ -120,6 +120,7 @@ class App:
             hexlify(sha256(b"client id of " + self.state.secret).digest()[:11]).decode(),
             tls=self._tls,
             dated=lambda: self.clock.quality > 0,
+            stand_in=board.stand_in_date,
             on_order=self.orders.take if self.orders else None,
             restart=self.restart,
             pictures=self._picture,
@@ -168,7 +169,7 @@ class App:
             from .led import show
 
             light = board.led(self.config.led_pin, self.config.led_low)
-            works.append(show(light, lambda: "safe" if self.safe else self.link.stage))
+            works.append(show(light, self._stage))
         self._tasks = [asyncio.create_task(guard(work)) for work in works]
         try:
             await self._ended.wait()
@@ -233,6 +234,13 @@ class App:
     def _config_version(self):
         return (self.life.config_trial or self.life.config) if self.life else 0
 
+    def _stage(self):
+        """Name of the LED's pattern."""
+        if self.safe:
+            return "safe"
+        stage = self.link.stage
+        return "undated" if stage == "online" and not self.clock.quality else stage
+
     def _about(self):
         return {
             "fw": __version__,
@@ -247,7 +255,9 @@ class App:
             try:
                 await self.clock.sync()
                 wait = SYNC_MS
-            except OSError as error:
+                if self.last_error.startswith("time: "):
+                    self.last_error = ""
+            except Exception as error:  # whatever a time server does, the node goes on
                 self.last_error = "time: %s" % error
                 wait = 1000 if wait == SYNC_MS else min(SYNC_RETRY_MS, 2 * wait + 1000)
             await self.clock.sleep_ms(wait)
@@ -262,11 +272,15 @@ class App:
     async def _supervise(self):
         """Feed the watchdog, confirm what is on trial or give it up, and leave safe mode. Real time, once a second."""
         life = self.life
-        seconds = 0
+        seconds = noted = 0
         confirmed = False
         while True:
             if self.healthy:
                 self.watchdog.feed()
+            if self._tls and self.link.online and self.clock.quality == 2 and seconds >= noted:
+                # the broker's certificate is valid on this date: a time server that lies about years is found out
+                board.remember_date((self.clock.unix_ms(self.clock.uptime_ms()) or 0) // 1000)
+                noted = seconds + 3600
             if life is None:
                 pass
             elif not confirmed and self.link.online:

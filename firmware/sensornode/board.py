@@ -14,7 +14,8 @@ from . import sntp
 from .ticks import ticks_diff, ticks_ms
 
 _EPOCH = 946_684_800 if time.gmtime(0)[0] == 2000 else 0  # the ESP32 counts from 2000
-_PLAUSIBLE = 1_735_689_600  # 2025: a clock that shows less was never set
+_PLAUSIBLE = 1_735_689_600  # 2025, before this firmware was written: who shows less does not know the date
+_DAY_MINUTES = 1440
 
 
 def hardware():
@@ -113,34 +114,80 @@ class Watchdog:
             self._wdt.feed()
 
 
+def _now():
+    return int(time.time()) + _EPOCH
+
+
+def _set_clock(seconds):
+    year, month, day, hour, minute, second, weekday, _ = time.gmtime(seconds - _EPOCH)[:8]
+    machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
+
+
+def remember_date(seconds):
+    """Note a Unix time that is known to be past, once a day at most."""
+    nvs = Nvs()
+    minutes = seconds // 60
+    if abs(minutes - nvs.get_int("date", 0)) >= _DAY_MINUTES:
+        nvs.set_int("date", minutes)
+        nvs.commit()
+
+
+def stand_in_date():
+    """Set the system's clock, by which TLS judges certificates, to the latest date that is known to be past.
+
+    Readings are not dated by it: as long as no time server has answered, `TimeSource.held_ms` passes it over, after a reset too.
+    """
+    nvs = Nvs()
+    seconds = max(_PLAUSIBLE, 60 * nvs.get_int("date", 0))
+    if _now() < seconds:
+        if not nvs.get_int("undated", 0):
+            nvs.set_int("undated", 1)
+            nvs.commit()
+        _set_clock(seconds)
+
+
 class TimeSource:
-    """Ticks of the chip, a real-time clock that survives resets but not power cuts, and NTP servers."""
+    """Ticks of the chip, a real-time clock that survives resets but not power cuts, and NTP servers.
+
+    :param servers: those of node.json, asked in turn; none are asked when it names none.
+    :param broker: the broker's host. It and the network's gateway are asked last: they often know the time where the
+        way to the internet is closed.
+    """
 
     ticks_ms = staticmethod(ticks_ms)
     ticks_diff = staticmethod(ticks_diff)
 
-    def __init__(self, servers):
+    def __init__(self, servers, broker=""):
         self._servers = servers
+        self._broker = broker
 
     async def sleep_ms(self, ms):
         await asyncio.sleep(ms / 1000)
 
     def held_ms(self):
-        seconds = int(time.time()) + _EPOCH
-        return seconds * 1000 if seconds > _PLAUSIBLE else None
+        seconds = _now()
+        return seconds * 1000 if seconds > _PLAUSIBLE and not Nvs().get_int("undated", 0) else None
 
     async def unix_ms(self):
         """Ask the servers in turn, and set the real-time clock. Raises OSError."""
-        if not network.WLAN(network.STA_IF).isconnected():
+        wlan = station()
+        if not wlan.isconnected():
             raise OSError("no network")
-        error = OSError("no time server is configured")
-        for host in self._servers:
+        if not self._servers:
+            raise OSError("no time server is configured")
+        error = None
+        for host in self._servers + [self._broker, wlan.ifconfig()[2]]:
             try:
                 unix = await sntp.unix_ms(host)
-            except OSError as failure:
-                error = failure
+                if unix // 1000 < _PLAUSIBLE:
+                    raise OSError("time server " + host + " tells a date before 2025")
+            except (OSError, IndexError, ValueError) as failure:  # also a lookup that finds nothing
+                error = error or failure
                 continue
-            year, month, day, hour, minute, second, weekday, _ = time.gmtime(unix // 1000 - _EPOCH)[:8]
-            machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
+            _set_clock(unix // 1000)
+            nvs = Nvs()
+            if nvs.get_int("undated", 0):
+                nvs.set_int("undated", 0)
+                nvs.commit()
             return unix
-        raise error
+        raise OSError(str(error))

@@ -18,6 +18,7 @@ PATTERNS = {
     "waiting": _blinks(3),
     "announcing": _blinks(4),
     "online": (30, 5000),
+    "undated": (30, 400, 30, 5000),
 }
 
 

@@ -23,6 +23,7 @@ ASK_MOST_S = 60  # longest wait for the receipt that answers an announce
 STALLS = 3
 RADIO = 5  # attempts without a sign of life until the radio is switched off and on
 RESTART = 40  # and until the node starts again
+DATE_S = 20  # that a time server has, before TLS goes on without knowing the date
 SHOWS = 3  # connections that may break while one picture is sent, until it is given up
 MARGIN_S = 150  # that a step may take longer than it should before the link counts as stuck
 
@@ -36,7 +37,8 @@ class Link:
     :param client_id: for the broker; a secret, since whoever names it ends the connection.
     :param about: what the status message says besides the state: {"fw": ..., "boot": ...}.
     :param tls: SSL context, or None for a connection in the clear.
-    :param dated: function that tells whether the clock has a date, without which TLS cannot check a certificate.
+    :param dated: function that tells whether the clock has a date, by which TLS judges a certificate.
+    :param stand_in: function that sets the system's clock to a date that is past for certain, when there is no other.
     :param on_order: called with the leaf ("config", "update") and the payload of an order; without it none is asked for.
     :param restart: called with a reason when starting again is all that is left.
     :param pictures: function that gives the newest sealed picture once, and None when there is none.
@@ -47,8 +49,8 @@ class Link:
     """
 
     def __init__(
-        self, config, wifi, spool, announcement, about, client_id, *, tls=None, dated=None, on_order=None, restart=None,
-        pictures=None,
+        self, config, wifi, spool, announcement, about, client_id, *, tls=None, dated=None, stand_in=None,
+        on_order=None, restart=None, pictures=None,
     ):  # fmt: skip
         self._wifi = wifi
         self._spool = spool
@@ -61,6 +63,9 @@ class Link:
         self._wake = asyncio.Event()
         self._answered = False
         self._dated = dated if tls else None
+        self._stand_in = stand_in
+        self._wait_ms = 1000 * DATE_S  # for the date, in all
+        self._undated = False  # this connection's certificate was checked without it
         self._on_order = on_order
         self._restart = restart
         self._pictures = pictures or (lambda: None)
@@ -110,9 +115,7 @@ class Link:
                 self._beat(self._wifi.patience)
                 await self._wifi.join()
                 self.stage = "dating"
-                while self._dated and not self._dated():
-                    self._beat(1)
-                    await asyncio.sleep(0.2)
+                await self._date()
                 self.stage = "connecting"
                 self._beat(0)
                 lost += 1
@@ -141,6 +144,19 @@ class Link:
             if lost >= RESTART and self._restart:
                 self._restart("no network")
                 lost = 0
+
+    async def _date(self):
+        """Wait for the date. When none comes, a certificate is checked with a date that is past for certain: one that had
+        expired by then is refused, one that has expired since is not before a time server answers."""
+        while self._dated and not self._dated():
+            if self._wait_ms <= 0 and self._stand_in:
+                self._stand_in()
+                self._undated = True
+                return
+            self._wait_ms -= 200
+            self._beat(1)
+            await asyncio.sleep(0.2)
+        self._undated = False
 
     async def stop(self):
         """Say that the node goes offline on purpose, and close; `run` must have been cancelled."""
@@ -259,6 +275,8 @@ class Link:
         self._wake.clear()
         if self._client.down.is_set():
             raise self._client.error or MqttError("connection closed")
+        if self._undated and self._dated and self._dated():
+            raise MqttError("the date is known now: connecting again, to check the certificate with it")
         self._take_receipt()
 
     def _take_receipt(self):

@@ -12,6 +12,7 @@ there, chosen as on the board. The key "sim" of node.json, all of it optional:
     unset         seconds of node time for which no time server answers (0)
     status        true: a line of JSON about the node on standard output, once a second and at the end (false)
     exit_at_end   true: end when every replayed row is sampled and receipted (false)
+    date          seconds that a time server has before TLS goes on without (20)
     trial         seconds that something on trial has until its first receipt (600); `well`, `safe` and `awake`: see app.py
 
 SIGTERM and SIGINT end it cleanly: the node says goodbye to its broker. Exit status 3 is a reset: who started the process
@@ -79,7 +80,7 @@ async def simulate(directory):
 
     life = nodeboot.start(flash)
     from sensornode import app as application
-    from sensornode import board
+    from sensornode import board, link
     from sensornode.orders import load
     from world import World
 
@@ -87,6 +88,7 @@ async def simulate(directory):
         options = json.load(file).get("sim", {})
     config = load("node.json", flash, life, board.credentials())
     application.TRIAL_S = options.get("trial", application.TRIAL_S)
+    link.DATE_S = options.get("date", link.DATE_S)
     application.WELL_S = options.get("well", application.WELL_S)
     application.AWAKE_S = options.get("awake", application.AWAKE_S)
     application.SAFE_S = options.get("safe", application.SAFE_S)

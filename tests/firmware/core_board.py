@@ -131,10 +131,30 @@ async def test_time_comes_from_the_first_server_that_answers_and_sets_the_clock(
     with Replaced((sntp, "unix_ms", ask), (machine, "RTC", Clock)):
         assert await source.unix_ms() == unix
         assert asked == ["silent", "good"]
+        asked.clear()
+        assert await board.TimeSource(["silent"], "silent").unix_ms() == unix
+        assert asked == ["silent", "silent", "192.168.4.1"]  # broker, and gateway of the network
         assert fields[0][:3] == time.gmtime(unix // 1000 - board._EPOCH)[:3]
-        for servers, word in ((["silent"], "no answer"), ([], "no time server")):
+
+    async def fails(host):
+        raise OSError("no answer from " + host)
+
+    async def lies(host):
+        return 1_600_000_000_000
+
+    async def finds_nothing(host):
+        raise IndexError
+
+    with Replaced((machine, "RTC", Clock)):
+        for server, servers, word in (
+            (fails, ["silent"], "from silent"),
+            (ask, [], "no time server"),
+            (lies, ["x"], "before 2025"),
+            (finds_nothing, ["x"], ""),
+        ):
             try:
-                await board.TimeSource(servers).unix_ms()
+                with Replaced((sntp, "unix_ms", server)):
+                    await board.TimeSource(servers).unix_ms()
             except OSError as error:
                 assert word in str(error)
             else:
@@ -147,6 +167,60 @@ async def test_time_comes_from_the_first_server_that_answers_and_sets_the_clock(
         else:
             raise AssertionError("told the time")
         network.WLAN.air = True
+
+
+class System:
+    """A system clock that the board sets; it stood in 2000 when the power came."""
+
+    unix = 946_684_800
+
+    def datetime(self, fields):
+        year, month, day, weekday, hour, minute, second, _ = fields
+        # days since 1 March of the year 0, in which leap days come last
+        year, month = (year, month - 3) if month > 2 else (year - 1, month + 9)
+        days = 365 * year + year // 4 - year // 100 + year // 400 + (153 * month + 2) // 5 + day - 1
+        System.unix = 86_400 * (days - 719_468) + 3600 * hour + 60 * minute + second
+        assert weekday == time.gmtime(System.unix)[6]
+
+
+async def test_a_date_that_stands_in_is_for_certificates_and_never_dates_a_reading():
+    async def ask(host):
+        return 1_800_000_123_456
+
+    network.WLAN.networks = None
+    with Replaced((machine, "RTC", System), (board, "_now", lambda: System.unix)):
+        source = board.TimeSource(["good"])
+        assert source.held_ms() is None
+        board.stand_in_date()
+        assert System.unix == board._PLAUSIBLE
+        System.unix += 500
+        assert board.TimeSource(["good"]).held_ms() is None  # after a reset that the clock survived
+        board.stand_in_date()
+        assert System.unix == board._PLAUSIBLE + 500
+        with Replaced((sntp, "unix_ms", ask)):
+            await source.unix_ms()
+        assert source.held_ms() == 1_800_000_123_000
+        board.remember_date(System.unix)
+        System.unix = 946_684_800  # the power was cut
+        board.stand_in_date()
+        assert 0 <= 1_800_000_123 - System.unix < 60
+        assert board.TimeSource(["good"]).held_ms() is None
+    os.remove("nvs-sensornode.json")
+
+
+def test_a_date_is_written_down_once_a_day():
+    changes = []
+
+    class Counted(board.Nvs):
+        def set_int(self, key, value):
+            changes.append((key, value))
+            super().set_int(key, value)
+
+    with Replaced((board, "Nvs", Counted)):
+        for hour in range(72):
+            board.remember_date(1_800_000_000 + 3600 * hour)
+    assert changes == [("date", 30_000_000 + 1440 * day) for day in range(3)]
+    os.remove("nvs-sensornode.json")
 
 
 async def test_a_clock_that_was_never_set_holds_no_time():

@@ -7,7 +7,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -145,51 +145,106 @@ def test_the_client_over_tls(
         assert result.passed, f"{result.name}\n{result.output}"
 
 
-@pytest.mark.parametrize("interpreter", ["micropython", "cpython"])
-@pytest.mark.parametrize(("ca", "word"), [("ca.pem", "announcing"), ("other.pem", "")])
-def test_a_node_waits_for_the_time_and_then_talks_tls(
-    ca: str, word: str, interpreter: str, device: Any, secure_broker: dict[str, str], tmp_path: Path
-) -> None:
-    (tmp_path / "replay.csv").write_text("time,temperature Cel\n1481500800,1\n1481504400,2\n")
-    node = {
-        "site": "lab",
-        "node": "n",
-        "kind": "weather",
-        "interval": 60,
-        "broker": {
-            "host": "localhost",
-            "port": int(secure_broker["TLS_GOOD"]),
-            "ca": f"{secure_broker['TLS_FILES']}/{ca}",
-            "retry": 1,
-        },
-        "sensors": [{"driver": "replay", "file": "replay.csv"}],
-        "spool": {"bytes": 65536},
-        "sim": {"speed": 60, "unset": 60, "status": True},
-    }
-    (tmp_path / "node.json").write_text(json.dumps(node))
-    run = Path(__file__).resolve().parents[2] / "firmware" / "sim" / "run.py"
-    with (tmp_path / "out").open("wb") as out:
-        process = subprocess.Popen(
-            device.command(interpreter, str(run), str(tmp_path)),
-            env=device.environ(interpreter),
-            stdout=out,
-            stderr=out,
-        )
+class TlsNode:
+    """A node that talks TLS to one of the broker's listeners, as a process."""
 
-    def statuses() -> list[dict[str, Any]]:
-        lines = (tmp_path / "out").read_text().splitlines()
+    def __init__(
+        self,
+        interpreter: str,
+        device: Any,
+        broker: dict[str, str],
+        folder: Path,
+        ca: str,
+        port: str,
+        **sim: Any,
+    ) -> None:
+        self.folder = folder
+        (folder / "replay.csv").write_text("time,temperature Cel\n1481500800,1\n1481504400,2\n")
+        node = {
+            "site": "lab",
+            "node": "n",
+            "kind": "weather",
+            "interval": 60,
+            "broker": {
+                "host": "localhost",
+                "port": int(broker[port]),
+                "ca": f"{broker['TLS_FILES']}/{ca}",
+                "retry": 1,
+            },
+            "sensors": [{"driver": "replay", "file": "replay.csv"}],
+            "spool": {"bytes": 65536},
+            "sim": {"speed": 60, "status": True} | sim,
+        }
+        (folder / "node.json").write_text(json.dumps(node))
+        run = Path(__file__).resolve().parents[2] / "firmware" / "sim" / "run.py"
+        with (folder / "out").open("wb") as out:
+            self.process = subprocess.Popen(
+                device.command(interpreter, str(run), str(folder)),
+                env=device.environ(interpreter),
+                stdout=out,
+                stderr=out,
+            )
+
+    @property
+    def statuses(self) -> list[dict[str, Any]]:
+        lines = (self.folder / "out").read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
-    try:
+    def until(self, condition: Callable[[dict[str, Any]], bool]) -> None:
+        """Wait for a status, and end the node."""
         end = time.monotonic() + 60
-        while not any(s["link"] == word if word else s["link"] == "waiting" for s in statuses()):
-            assert process.poll() is None, (tmp_path / "out").read_text()
-            assert time.monotonic() < end, (tmp_path / "out").read_text()[-3000:]
+        while not any(map(condition, self.statuses)):
+            assert self.process.poll() is None, (self.folder / "out").read_text()
+            assert time.monotonic() < end, (self.folder / "out").read_text()[-3000:]
             time.sleep(0.1)
-    finally:
-        process.kill()
-        process.wait()
-    for status in statuses():
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def tls_node(device: Any, secure_broker: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., TlsNode]]:
+    nodes: list[TlsNode] = []
+
+    def start(interpreter: str, ca: str = "ca.pem", port: str = "TLS_GOOD", **sim: Any) -> TlsNode:
+        nodes.append(TlsNode(interpreter, device, secure_broker, tmp_path, ca, port, **sim))
+        return nodes[-1]
+
+    yield start
+    for node in nodes:
+        node.end()
+
+
+@pytest.mark.parametrize("interpreter", ["micropython", "cpython"])
+@pytest.mark.parametrize(("ca", "stage"), [("ca.pem", "announcing"), ("other.pem", "waiting")])
+def test_a_node_waits_for_the_time_and_then_talks_tls(
+    ca: str, stage: str, interpreter: str, tls_node: Callable[..., TlsNode]
+) -> None:
+    node = tls_node(interpreter, ca, unset=60)
+    node.until(lambda status: bool(status["link"] == stage))
+    for status in node.statuses:
         assert status["link"] not in ("connecting", "announcing") or status["time_quality"] == 2
-        if not word:
-            assert status["connects"] == 0
+        assert stage == "announcing" or status["connects"] == 0
+
+
+@pytest.mark.parametrize("interpreter", ["micropython", "cpython"])
+def test_without_a_time_server_it_talks_tls_undated_and_checks_again_when_one_answers(
+    interpreter: str, tls_node: Callable[..., TlsNode]
+) -> None:
+    node = tls_node(interpreter, unset=240, date=1)
+    node.until(lambda status: bool(status["link"] == "announcing"))
+    assert all(status["time_quality"] == 0 for status in node.statuses)
+    node.until(lambda status: bool(status["time_quality"] == 2 and status["connects"] == 2))
+    assert any("date is known" in status["last_error"] for status in node.statuses)
+
+
+@pytest.mark.parametrize("interpreter", ["micropython", "cpython"])
+@pytest.mark.parametrize(("ca", "port"), [("other.pem", "TLS_GOOD"), ("ca.pem", "TLS_EXPIRED")])
+def test_an_undated_node_is_no_less_strict(
+    ca: str, port: str, interpreter: str, tls_node: Callable[..., TlsNode]
+) -> None:
+    """The simulated node has the computer's clock, which is past the end of the expired certificate."""
+    node = tls_node(interpreter, ca, port, unset=1_000_000, date=1)
+    node.until(lambda status: bool(status["link"] == "waiting"))
+    assert all(status["connects"] == 0 and not status["online"] for status in node.statuses)
