@@ -137,7 +137,7 @@ def test_a_sensor_is_wired_to_its_bus(bench, devkit):
 @pytest.mark.parametrize(
     ("name", "changes", "why"),
     [
-        ("3V3", {"limit_ma": 100}, "rail 3V3: 391 mA at most, and it delivers 100 mA"),
+        ("3V3", {"limit_ma": 100}, "rail 3V3: 392 mA at most, and it delivers 100 mA"),
         ("3V3", {"source": "9V"}, "source '9V' is no rail"),
         ("5V", {"source": "3V3"}, "is made from it"),
         ("3V3", {"volts": 6.0}, "cannot make 6.0 V from 5.0 V"),
@@ -173,6 +173,33 @@ def test_currents_say_for_how_long(bench, devkit):
     )
     long = [replace(bench.part("U2").currents[0], seconds_per_interval=11), *bench.part("U2").currents[1:]]
     assert any("take 1.10 of the time" in text for text in check(part(bench, "U2", currents=long), devkit))
+
+
+def test_a_datasheet_is_named_with_its_page(bench, devkit):
+    vague = [replace(bench.part("U2").currents[0], where="TMP75 datasheet"), *bench.part("U2").currents[1:]]
+    found = check(part(bench, "U2", currents=vague), devkit)
+    assert any("U2, measuring: source is 'datasheet', and where names no page" in text for text in found), (
+        found
+    )
+
+
+@pytest.mark.parametrize(
+    ("led", "why"),
+    [
+        (schema.Led(gpio=22, what="x"), "led.gpio is 22; allowed: an output pin"),
+        (schema.Led(gpio=33, low=True, what="x"), "led.gpio is 33; allowed: an output pin"),
+    ],
+)
+def test_the_led_is_an_output(bench, devkit, led, why):
+    found = check(replace(bench, led=led), devkit)
+    assert any(why in text for text in found), found
+
+
+def test_the_boards_own_led_lights_as_the_board_says(nodes):
+    camera = nodes["camera"]
+    high = replace(camera, led=replace(camera.led, low=False))
+    found = check(high, schema.board_of(camera))
+    assert found == ["led.low is False, and the LED of ESP32-CAM is lit when low"]
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ import math
 import re
 import shutil
 
+import msgspec
 import numpy as np
 import pytest
 import trimesh
 
 from hardware_build import build, enclosure
+from hardware_build.errors import HardwareError
 from hardware_build.schema import HARDWARE, load_board
 
 NAMES = [piece.name for piece in enclosure.PIECES]
@@ -41,6 +43,54 @@ def test_board_fits_its_box_and_is_held(name, board, at, standing):
     for move in ((0, 0, -1), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0)):
         moved = np.add(at, move)
         assert enclosure.clash(mesh, enclosure.board_body(there, moved, standing)) > 0.5, move
+
+
+@pytest.fixture(scope="module")
+def pieces():
+    return {name: enclosure.load(build.STL / f"{name}.stl") for name in NAMES}
+
+
+def test_everything_lies_in_its_place(nodes, pieces):
+    assert enclosure.misfits(nodes, pieces) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "ref", "size", "why"),
+    [
+        ("weather", "BT1", (69, 54, 25), "weather BT1 reaches into the lid of box_body"),
+        ("weather", "BT1", (90, 54, 18), "weather U6 and BT1 are in the same place in box_body"),
+        ("weather", "A1", (60, 44, 14), "weather A1 cuts into box_body"),
+        ("air", "U6", (54, 21, 38), "air U6 cuts into screen_base_air"),
+    ],
+)
+def test_a_part_that_grows_is_noticed(nodes, pieces, name, ref, size, why):
+    replace = msgspec.structs.replace
+    parts = [replace(part, body_mm=size) if part.ref == ref else part for part in nodes[name].parts]
+    found = enclosure.misfits({**nodes, name: replace(nodes[name], parts=parts)}, pieces)
+    assert why in found, found
+
+
+def test_a_part_without_size_is_refused(nodes, pieces):
+    replace = msgspec.structs.replace
+    parts = [replace(part, body_mm=None) for part in nodes["weather"].parts]
+    with pytest.raises(HardwareError, match="weather/node.toml: BT1 has no body_mm"):
+        enclosure.misfits({"weather": replace(nodes["weather"], parts=parts)}, pieces)
+
+
+@pytest.mark.parametrize("name", ["weather", "air", "camera"])
+def test_there_is_filament_for_all_of_it(name, nodes, pieces):
+    grams = sum(
+        pieces[piece].volume / 1000 * 1.07 * enclosure.BY_NAME[piece].amount  # ASA: 1.07 g/cm3
+        for piece in nodes[name].mounting.enclosure
+    )
+    assert nodes[name].part("M3").quantity * 1000 >= grams
+
+
+def test_glands_have_a_hole_each(nodes):
+    source = enclosure.SCAD.read_text()
+    holes = len(re.search(r"// glands in the lower wall.*\n\s+for \(x = \[([^]]*)\]", source)[1].split(","))
+    assert nodes["weather"].part("M2").quantity == holes
+    assert nodes["air"].part("M2").quantity + nodes["air"].part("M8").quantity == holes
 
 
 def test_lids_close_their_boxes():
@@ -126,3 +176,36 @@ def test_openscad_makes_the_same_piece(tmp_path):
     new, old = enclosure.load(out), enclosure.load(build.STL / "camera_hood.stl")
     assert new.volume == pytest.approx(old.volume, rel=1e-4)
     assert new.extents == pytest.approx(old.extents, abs=1e-3)
+
+
+@pytest.mark.skipif(not shutil.which("openscad"), reason="OpenSCAD is not installed")
+@pytest.mark.parametrize(
+    ("piece", "before", "after", "why"),
+    [
+        ("camera_hood", "t = 2.4;", "t = 0.8;", "has walls of 0.80 mm"),
+        ("pole_mount", "translate([-w / 2, -l / 2, 0]) cube([w, l, 5])", "translate([-w / 2, -l / 2, 9]) cube([w, l, 5])", "needs support"),
+        ("camera_lid", "cam_outline(wall, lid_h);", "cam_outline(wall, lid_h, 0.1); translate([0, 0, -3]) cube(1);", "is 2 bodies"),
+    ],
+)  # fmt: skip
+def test_a_spoilt_design_is_noticed(tmp_path, monkeypatch, piece, before, after, why):
+    text = enclosure.SCAD.read_text()
+    assert before in text
+    (tmp_path / "enclosure.scad").write_text(text.replace(before, after))
+    (tmp_path / "boards.scad").write_text(enclosure.BOARDS_SCAD.read_text())
+    monkeypatch.setattr(enclosure, "SCAD", tmp_path / "enclosure.scad")
+    out = tmp_path / "spoilt.stl"
+    enclosure.render(piece, out)
+    found = enclosure.problems(enclosure.load(out))
+    assert any(why in text for text in found), found
+
+
+@pytest.mark.skipif(not shutil.which("openscad"), reason="OpenSCAD is not installed")
+def test_a_moved_cradle_no_longer_fits_its_board(tmp_path, monkeypatch):
+    text = enclosure.SCAD.read_text()
+    (tmp_path / "enclosure.scad").write_text(text.replace("board_at = [12, 22]", "board_at = [13, 22]"))
+    (tmp_path / "boards.scad").write_text(enclosure.BOARDS_SCAD.read_text())
+    monkeypatch.setattr(enclosure, "SCAD", tmp_path / "enclosure.scad")
+    enclosure.render("box_body", tmp_path / "box.stl")
+    [(_, board, at, standing)] = [fit for fit in enclosure.FITS if fit[0] == "box_body"]
+    body = enclosure.board_body(load_board(HARDWARE / "boards" / f"{board}.toml"), at, standing)
+    assert enclosure.clash(enclosure.load(tmp_path / "box.stl"), body) > 0.5

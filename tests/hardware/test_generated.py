@@ -47,6 +47,7 @@ def test_bill_of_materials(node):
         "what",
         "maker",
         "mpn",
+        "mpn_from",
         "quantity",
         "supplier_1",
         "supplier_2",

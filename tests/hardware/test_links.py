@@ -35,6 +35,7 @@ def test_pins_module_says_what_node_toml_says(node):
         node.node.publish_s,
     ) == (pins.KIND, pins.INTERVAL, pins.PUBLISH)
     assert list(pins.SENSORS) == sensor_rows(node)
+    assert {"pin": node.led.gpio, "low": node.led.low} == pins.LED
 
 
 @pytest.mark.parametrize("name", ["air", "bench", "weather"])

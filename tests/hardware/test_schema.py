@@ -35,7 +35,12 @@ def refused(tmp_path, before, after):
         ("price = 1.60\n", "", ("parts[2].price is missing", "a number")),
         ("interval_s = 10", "interval_s = 0", ("node.interval_s is 0", "at least 1")),
         ('built = "untested"', 'built = "maybe"', ("node.built is 'maybe'", "'untested', 'built'")),
-        ('source = "datasheet"', 'source = "hearsay"', ("source is 'hearsay'", "'measured', 'datasheet'")),
+        (
+            'source = "datasheet"',
+            'source = "hearsay"',
+            ("source is 'hearsay'", "'measured', 'datasheet', 'recalled'"),
+        ),
+        ('mpn_from = "seen"', 'mpn_from = "shop"', ("mpn_from is 'shop'", "'seen', 'memory', 'standard'")),
     ],
 )
 def test_names_file_key_value_and_what_is_allowed(tmp_path, before, after, words):

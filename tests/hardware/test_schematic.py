@@ -62,6 +62,15 @@ def test_what_comes_in_passes_fuse_and_transistor(netlist):
     assert ("Q1", "1") in netlist.nets["REV_GATE"]
 
 
+def test_the_led_has_its_resistor(netlist):
+    [(resistor, _)] = netlist.nets["status_led"] - {("U2", "J3-2")}
+    assert resistor.startswith("R")
+    assert {ref for ref, _ in netlist.nets["LED_A"]} == {resistor, "D9"}
+    # anode to the resistor, cathode to GND
+    assert ("D9", "1") in netlist.nets["LED_A"]
+    assert ("D9", "2") in netlist.nets["GND"]
+
+
 def test_boost_makes_five_volts(text):
     top, bottom, reference = 732, 100, 0.595  # TPS61023 datasheet: feedback at 595 mV
     assert '"732k"' in text

@@ -22,10 +22,14 @@ def problems() -> list[str]:
     ]
     found += check_prices(every.values())
     found += [f"carrier: {text}" for text in schematic.problems()]
-    for piece in enclosure.PIECES:
-        path = build.STL / f"{piece.name}.stl"
-        if path.exists():
-            found += [f"{piece.name} {text}" for text in enclosure.problems(enclosure.load(path))]
+    meshes = {
+        name: enclosure.load(build.STL / f"{name}.stl")
+        for name in pieces
+        if (build.STL / f"{name}.stl").exists()
+    }
+    found += [f"{name} {text}" for name, mesh in meshes.items() for text in enclosure.problems(mesh)]
+    if len(meshes) == len(pieces):
+        found += enclosure.misfits(every, meshes)
     return found
 
 

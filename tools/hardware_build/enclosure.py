@@ -248,7 +248,7 @@ class Stowed:
 
 
 STOWED: Final = (
-    Stowed("box_body", "weather", "BT1", (56.0, 47.4, 2.4), 3),
+    Stowed("box_body", "weather", "BT1", (56.0, 47.4, 2.45), 3),
     Stowed("box_body", "weather", "U6", (139.0, 64.0, 8.5)),
     Stowed("box_body", "weather", "A1", (138.0, 17.0, 8.5)),
     Stowed("box_body", "weather", "U7", (54.0, 18.0, 8.5)),
@@ -263,8 +263,9 @@ def stowed_body(item: Stowed, every: Mapping[str, Node]) -> trimesh.Trimesh:
     if size is None:
         raise HardwareError(f"{item.node}/node.toml: {item.ref} has no body_mm, and has to fit {item.piece}")
     length, width, height = size
-    body = trimesh.creation.box((length, width, height * item.pile))
+    body: Any = trimesh.creation.box((length, width, height * item.pile))
     body.apply_translation(np.add(item.at, (length / 2, width / 2, height * item.pile / 2)))
+    assert isinstance(body, trimesh.Trimesh)
     return body
 
 

@@ -56,7 +56,10 @@ def pins_module(node: Node, board: Board) -> str:
     if node.pins:
         lines.append("")
     if node.led:
-        lines += [f'LED = {{"pin": {node.led.gpio}, "low": {node.led.low}}}  # `led` in node.json: {node.led.what}', ""]
+        lines += [
+            f'LED = {{"pin": {node.led.gpio}, "low": {node.led.low}}}  # `led` in node.json: {node.led.what}',
+            "",
+        ]
     rows = sensor_rows(node)
     lines.append("# rows for `sensors` in node.json")
     single = f"SENSORS = ({_literal(rows[0])},)" if len(rows) == 1 else ""

@@ -59,7 +59,15 @@ def bom_csv(node: Node) -> str:
     for part in node.parts:
         hundred = "" if part.price_100 is None else f"{part.price_100:.2f}"
         write(
-            [part.ref, part.what, part.maker, part.mpn, part.mpn_from, f"{part.quantity:g}", *part.suppliers[:2]]
+            [
+                part.ref,
+                part.what,
+                part.maker,
+                part.mpn,
+                part.mpn_from,
+                f"{part.quantity:g}",
+                *part.suppliers[:2],
+            ]
             + [f"{part.price:.2f}", hundred, part.currency, part.price_kind, part.dated]
             + [f"{line(part, nodes):.2f}" for nodes in AMOUNTS]
             + [part.note]

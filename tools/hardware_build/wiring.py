@@ -59,7 +59,11 @@ def harness(node: Node, board: Board) -> dict[str, Any]:
             connectors[ref] = {"type": title, "notes": "only the pins in use", "pins": unique}
         elif ref.endswith(SECOND):
             part = node.part(ref.removesuffix(SECOND))
-            connectors[ref] = {"type": "its second socket", "subtype": part.connector or part.mpn, "pins": unique}
+            connectors[ref] = {
+                "type": "its second socket",
+                "subtype": part.connector or part.mpn,
+                "pins": unique,
+            }
         else:
             part = node.part(ref)
             connectors[ref] = {"type": part.what, "subtype": part.connector or part.mpn, "pins": unique}
