@@ -33,6 +33,14 @@ class Flag(IntFlag):
     """Its time is not to be relied on."""
     SENSOR = 1 << 11
     """The node itself reported a fault of the sensor."""
+    BLOCKED = 1 << 12
+    """Something is before the camera."""
+    FOGGED = 1 << 13
+    """The camera's lens is fogged, dirty or out of focus."""
+    MOVED = 1 << 14
+    """The camera looks elsewhere since at most a day."""
+    OVEREXPOSED = 1 << 15
+    """Much of the picture is white."""
 
 
 FULL_SCORE: Final = 255
@@ -54,13 +62,13 @@ _NAMES: Final = {
     Flag.REGIONAL: "regional event",
     Flag.TIME: "time suspect",
     Flag.SENSOR: "sensor fault",
+    Flag.BLOCKED: "blocked",
+    Flag.FOGGED: "fogged",
+    Flag.MOVED: "moved",
+    Flag.OVEREXPOSED: "over-exposed",
 }
 
 
 def flag_names(flags: int) -> list[str]:
     """The names of the bits set in `flags`, lowest bit first; a bit without a name is `bit <number>`."""
-    return [
-        _NAMES.get(Flag(1 << bit), f"bit {bit}") if 1 << bit <= Flag.SENSOR else f"bit {bit}"
-        for bit in range(flags.bit_length())
-        if flags >> bit & 1
-    ]
+    return [_NAMES.get(Flag(1 << bit), f"bit {bit}") for bit in range(flags.bit_length()) if flags >> bit & 1]

@@ -17,6 +17,7 @@ from sensorhub.quality.explain import explain, picture
 from sensorhub.quality.follower import ModelJudging, QualityFollower, RulesFollower
 from sensorhub.quality.judge import VERSION
 from sensorhub.quality.model import Model, shipped
+from sensorhub.quality.rules import VERSION as RULES
 
 START = 1_700_000_000 // 3600 * 3600
 PLACES = {
@@ -132,7 +133,7 @@ def test_it_and_the_rules_do_not_take_each_others_verdicts_for_their_own(house, 
         rules = RulesFollower(house.reader, client)
         rules.apply(list(house.reader.entries(0)))
     judge_all(house, model)
-    assert len(verdicts(house)) == len(verdicts(house, "rules/1")) == 60
+    assert len(verdicts(house)) == len(verdicts(house, RULES)) == 60
 
 
 def test_nodes_without_a_place_are_compared_as_if_near(house, model):

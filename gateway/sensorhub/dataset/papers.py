@@ -30,7 +30,7 @@ DESCRIPTIONS: Final = {
     "data": "the bytes of a data channel; null for a number",
     "score": "0 (do not use) to 1 (trust); null when not judged",
     "flags": "reasons as bits: 0 range, 1 spike, 2 stuck, 3 drift, 4 offset, 5 noise, 6 dropout, 7 replay, "
-    "8 isolated, 9 regional event (real, keep), 10 time suspect, 11 sensor fault; null when not judged",
+    "8 isolated, 9 regional event (real, keep), 10 time suspect, 11 sensor fault, 12 blocked, 13 fogged, 14 moved, 15 over-exposed; null when not judged",
     "judge": "version of the rules, and SHA-256 of the model when one took part",
     "time_quality": "0 uptime only, 1 held over, 2 NTP within 24 h, 3 GNSS",
     "received": "when the gateway received the message, UTC",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import cbor2
@@ -33,6 +33,7 @@ class Columns:
         series: int64 (N,), number of the (node, channel) pair of each record.
         time: float64 (N,), Unix seconds, NaN with tq 0.
         value: float64 (N,), NaN for a data channel.
+        data: the bytes of data channels, by place among the records.
     """
 
     index: NDArray[np.int64]
@@ -45,6 +46,7 @@ class Columns:
     series: NDArray[np.int64]
     time: NDArray[np.float64]
     value: NDArray[np.float64]
+    data: Mapping[int, bytes] = field(default_factory=dict)
 
 
 class SeriesNumbers:
@@ -101,6 +103,7 @@ def columns_of(messages: Iterable[tuple[int, Message]], numbers: SeriesNumbers) 
     series: list[int] = []
     offset: list[float] = []
     value: list[float] = []
+    data: dict[int, bytes] = {}
     for number, message in messages:
         signed, pack = message.signed, message.pack
         index.append(number)
@@ -116,6 +119,7 @@ def columns_of(messages: Iterable[tuple[int, Message]], numbers: SeriesNumbers) 
         if numeric:
             value += pack.values  # type: ignore[arg-type]  # no data channel in this layout
         else:
+            data |= {len(value) + i: v for i, v in enumerate(pack.values) if isinstance(v, bytes)}
             value += [float("nan") if isinstance(v, bytes) else v for v in pack.values]
     counts = np.array(count, dtype=np.int64)
     bases = np.array(base, dtype=np.float64)
@@ -130,4 +134,5 @@ def columns_of(messages: Iterable[tuple[int, Message]], numbers: SeriesNumbers) 
         np.array(series, dtype=np.int64),
         np.repeat(bases, counts) + np.array(offset, dtype=np.float64),
         np.array(value, dtype=np.float64),
+        data,
     )

@@ -118,7 +118,8 @@ class RulesJudging:
         return self._rules.judge(batch), NO_MODEL
 
     def place(self, node: str, latitude: float, longitude: float) -> None:
-        """Rules look at one series alone: it does not matter where."""
+        """See `Judging`."""
+        self._rules.place(node, latitude, longitude)
 
     def status(self) -> dict[str, Any]:
         """See `Judging`."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sensorhub.flags import FULL_SCORE, Flag
 from sensorhub.quality import rules as rules_module
+from sensorhub.quality.camera import HAZE_ODDS
 from sensorhub.quality.columns import Columns
 from sensorhub.quality.evidence import Evidence, Rows, Witnesses
 from sensorhub.quality.model import CLASSES, Model
@@ -136,11 +137,14 @@ class Judge:
         evidence = evidence.of(known)
         logits = self._logits(evidence)
         odds = suspicion(evidence.residual, logits, judged.flags[compared])
+        # particles that stand above their neighbours are believed where a camera sees the haze
+        odds -= HAZE_ODDS * judged.haze[compared] * (evidence.residual > 0)
         score, flags = self._fused(judged, compared, evidence, logits, odds)
-        return Findings(Judged(score, flags), compared, evidence, logits, odds)
+        return Findings(Judged(score, flags, judged.haze), compared, evidence, logits, odds)
 
     def place(self, node: str, latitude: float, longitude: float) -> None:
         """Tells where a node is, in degrees, at this place of the log."""
+        self.rules.place(node, latitude, longitude)
         self.witnesses.place(node, latitude, longitude)
 
     def _comparable(self, batch: Columns) -> NDArray[np.int64]:

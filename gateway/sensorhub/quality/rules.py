@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from sensorhub.channels import BY_NAME
 from sensorhub.flags import FULL_SCORE, Flag
+from sensorhub.quality.camera import Cameras
 from sensorhub.quality.columns import Columns, SeriesNumbers
 
 #: The version that verdict entries name. Whatever changes a verdict changes this.
-VERSION: Final = "rules/1"
+VERSION: Final = "rules/2"
 
 #: Rules alone confirm nothing: without a look at the neighbours no reading scores more.
 CEILING: Final = 0.75
@@ -93,10 +94,12 @@ class Judged:
     Attributes:
         score: uint8 (N,), 255 is full trust.
         flags: int64 (N,), bits of `Flag`.
+        haze: float64 (N,), 0 to 1: how hazy cameras near a particle channel see it.
     """
 
     score: NDArray[np.uint8]
     flags: NDArray[np.int64]
+    haze: NDArray[np.float64]
 
 
 class Rules:
@@ -104,6 +107,7 @@ class Rules:
 
     def __init__(self) -> None:
         self.numbers = SeriesNumbers()
+        self.cameras = Cameras()
         self._clock = -np.inf
         self._senders: dict[bytes, tuple[int, int, float]] = {}
         self._state: dict[str, NDArray[Any]] = {}
@@ -114,13 +118,20 @@ class Rules:
     def judge(self, batch: Columns) -> Judged:
         """Judges the records of a batch whose series come from `numbers`, and takes them in."""
         flags, history = self._series(batch.series, batch.time, batch.value)
+        sight = self.cameras.look(batch, self.numbers.pairs)
+        flags |= sight.flags
         factor = self._times(batch)
         each = np.repeat(factor, batch.count)
         flags[each < 1.0] |= int(Flag.TIME)
         score = CEILING * (0.5 + 0.5 * np.minimum(history / ENOUGH, 1.0)) * each
         for flag, weight in WEIGHTS.items():
             score *= np.where(flags & int(flag), weight, 1.0)
-        return Judged(np.floor(FULL_SCORE * score + 0.5).astype(np.uint8), flags)
+        score *= sight.weight
+        return Judged(np.floor(FULL_SCORE * score + 0.5).astype(np.uint8), flags, sight.haze)
+
+    def place(self, node: str, latitude: float, longitude: float) -> None:
+        """Tells where a node is, in degrees, at this place of the log: cameras look at each other."""
+        self.cameras.place(node, latitude, longitude)
 
     def flags_of(
         self, series: NDArray[np.int64], time: NDArray[np.float64], value: NDArray[np.float64]
@@ -330,7 +341,9 @@ class Rules:
         arrays = {name: self._state[name][: self._known] for name in _FIELDS}
         depth = min(int(arrays["stretches"].max(initial=0)), REPLAY_HISTORY)
         arrays["history"] = arrays["history"][:, :depth]
-        return arrays, {
+        seen, cameras = self.cameras.dump()
+        return {**arrays, **{f"camera.{name}": array for name, array in seen.items()}}, {
+            "cameras": cameras,
             "clock": None if np.isinf(self._clock) else self._clock,
             "senders": [[kid.hex(), *known] for kid, known in self._senders.items()],
             "pairs": self.numbers.pairs,
@@ -347,6 +360,8 @@ class Rules:
         for name in _FIELDS:
             saved = arrays[name]
             rules._state[name][(slice(rules._known), *(slice(n) for n in saved.shape[1:]))] = saved
+        seen = {name.removeprefix("camera."): arrays[name] for name in arrays if name.startswith("camera.")}
+        rules.cameras = Cameras.load(seen, rest["cameras"], rules.numbers.pairs)
         return rules
 
 

@@ -19,6 +19,10 @@ MEANINGS: Final = {
     Flag.REGIONAL: "neighbours saw the same: unusual, but real",
     Flag.TIME: "its time is not to be relied on",
     Flag.SENSOR: "the node itself reported a fault of its sensor",
+    Flag.BLOCKED: "something is before the camera",
+    Flag.FOGGED: "the lens is fogged, dirty or out of focus, and it is not the weather",
+    Flag.MOVED: "the camera was turned within the last day: it shows another scene",
+    Flag.OVEREXPOSED: "much of the picture is white",
 }
 
 #: These say something of the surroundings, not that the reading is wrong.
