@@ -136,7 +136,13 @@ def _ingest(settings: Settings, environ: Mapping[str, str], stop: threading.Even
             keepalive=mqtt.keepalive_s,
         )
     else:
-        broker = EmbeddedBroker(settings.data_dir, host=mqtt.host, port=mqtt.port, kind=mqtt.embedded)
+        broker = EmbeddedBroker(
+            settings.data_dir,
+            host=mqtt.host,
+            port=mqtt.port,
+            kind=mqtt.embedded,
+            home_prefix=settings.home_assistant.prefix,
+        )
     contract = settings.chain.contract
     service = Ingest(
         data_dir=settings.data_dir,
@@ -298,12 +304,30 @@ def prove(data_dir: Path, index: int, *, tlog: bool = False) -> bytes:
         return format_tlog_proof(tlog_proof(proof)) if tlog else format_proof(proof)
 
 
-def _web(settings: Settings, _environ: Mapping[str, str], stop: threading.Event) -> None:
+def _enrolling(settings: Settings, environ: Mapping[str, str]) -> Any:
+    """What the page's process needs to make nodes known; None without a token."""
+    from sensorhub.control.keys import load_or_create_key
+    from sensorhub.ingest.admission import Admissions
+    from sensorhub.web.enrolment import Enrolling
+    from sensorhub.wire import public_key_of
+
+    token = secret(settings, "web.enrol_token", environ)
+    if not token:
+        return None
+    key = load_or_create_key(settings.data_dir / "keys" / "site.key")
+    return Enrolling(
+        token,
+        Admissions(settings.data_dir, embedded=settings.mqtt.embedded != "off"),
+        {"site": public_key_of(key).hex()},
+    )
+
+
+def _web(settings: Settings, environ: Mapping[str, str], stop: threading.Event) -> None:
     from sensorhub.web.app import Gateway, make_app, serve
 
     status = StatusFile(settings.data_dir, "web")
     gateway = Gateway(settings.data_dir, chain_configured=bool(settings.chain.rpc_url))
-    app = make_app(gateway, lambda index: prove(settings.data_dir, index))
+    app = make_app(gateway, lambda index: prove(settings.data_dir, index), _enrolling(settings, environ))
 
     async def main() -> None:
         done = asyncio.Event()

@@ -113,25 +113,21 @@ def test_a_node_reads_and_writes_below_its_own_name_only(
 ) -> None:
     roof, cellar, gateway = clients["roof"], clients["cellar"], clients["gateway"]
     gateway.subscribe(f"{TOP}/+/data")
-    roof.subscribe(f"{TOP}/roof/#")
-    for spied in (f"{TOP}/+/receipt", f"{TOP}/cellar/#", "sensorhub/#", "#", f"{TOP}/roof/receipt"):
+    roof.subscribe(f"{TOP}/roof/receipt")
+    for spied in (f"{TOP}/+/receipt", f"{TOP}/cellar/receipt", "sensorhub/#", "#", f"{TOP}/roof/receipt"):
         cellar.subscribe(spied)
     for topic in (f"{TOP}/cellar/data", f"{TOP}/roof/data", f"{TOP}/roof/receipt", "elsewhere"):
         forge(broker, "attic", "attic-secret", topic)
     roof.publish(f"{TOP}/roof/data", b"honest")
     gateway.publish(f"{TOP}/roof/receipt", b"receipt for roof")
     gateway.publish(f"{TOP}/cellar/receipt", b"receipt for cellar")
-    eventually(lambda: gateway.received and len(roof.received) == 2 and cellar.received)
+    eventually(lambda: gateway.received and roof.received and cellar.received)
     # mosquitto ends the connection of who writes where he may not, so the gateway's attempt comes last
     forge(broker, broker.username, broker.password, f"{TOP}/roof/data")
     roof.publish(f"{TOP}/roof/data", b"last")
-    eventually(lambda: len(roof.received) == 3)
-    assert gateway.received[0] == (f"{TOP}/roof/data", b"honest")
-    assert roof.received == [
-        (f"{TOP}/roof/data", b"honest"),
-        (f"{TOP}/roof/receipt", b"receipt for roof"),
-        (f"{TOP}/roof/data", b"last"),
-    ]
+    eventually(lambda: len(gateway.received) == 2)
+    assert gateway.received == [(f"{TOP}/roof/data", b"honest"), (f"{TOP}/roof/data", b"last")]
+    assert roof.received == [(f"{TOP}/roof/receipt", b"receipt for roof")]
     assert {topic for topic, _ in cellar.received} == {f"{TOP}/cellar/receipt"}
 
 

@@ -1,6 +1,6 @@
 """amqtt with the embedded broker's users and access rules: `python -m sensorhub.ingest.amqtt_broker <config>`.
 
-The config is JSON: host, port, passwords (path of the password file).
+The config is JSON: host, port, passwords (path of the password file), grants (the table of `access`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import secrets
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import Session
 
-from sensorhub.ingest.users import GATEWAY, Users, check_password
+from sensorhub.ingest.access import Grant, permitted
+from sensorhub.ingest.users import Users, check_password
 
 MODULE = "sensorhub.ingest.amqtt_broker"
 
@@ -79,11 +80,17 @@ class PasswordFile(BaseAuthPlugin):  # type: ignore[misc]  # amqtt has no types
 
 
 class OwnTopics(BaseTopicPlugin):  # type: ignore[misc]
-    """The access list of `broker.ACL`: a node keeps below its own name, the gateway reads all."""
+    """Asks the table of `access`."""
 
     @dataclass
     class Config:
-        """Nothing to set."""
+        """The table, a row [user, writes, topic] each."""
+
+        grants: list[Any] = field(default_factory=list)
+
+    def __init__(self, context: BaseContext) -> None:
+        super().__init__(context)
+        self._grants = [Grant(*row) for row in self.config.grants]
 
     async def topic_filtering(
         self, *, session: Session | None = None, topic: str | None = None, action: Action | None = None
@@ -91,40 +98,39 @@ class OwnTopics(BaseTopicPlugin):  # type: ignore[misc]
         """Whether the session's user may publish to, subscribe to or receive from a topic."""
         if session is None or not session.username or not topic:
             return False
-        return permitted(session.username, topic, writing=action == Action.PUBLISH)
+        return permitted(self._grants, session.username, topic, writes=action == Action.PUBLISH)
 
 
-def permitted(user: str, topic: str, *, writing: bool) -> bool:
-    """Whether `user` may write to `topic`, or subscribe to or receive it."""
-    levels = topic.split("/")
-    if levels[:2] != ["sensorhub", "v1"]:
-        return user == GATEWAY and not writing and levels[:2] == ["$SYS", "broker"]
-    if user == GATEWAY:
-        return not writing or (len(levels) == 5 and levels[4] in ("receipt", "config", "update"))
-    return len(levels) >= 4 and levels[3] == user and (not writing or not {"+", "#"} & set(levels))
+class ConfigFile(msgspec.Struct):
+    """What the broker is told by the gateway."""
+
+    host: str
+    port: int
+    passwords: str
+    grants: list[tuple[str, bool, str]]
 
 
-def settings(host: str, port: int, passwords: str) -> dict[str, object]:
+def settings(config: ConfigFile) -> dict[str, object]:
     """amqtt's configuration."""
     return {
-        "listeners": {"default": {"type": "tcp", "bind": f"{host}:{port}"}},
+        "listeners": {"default": {"type": "tcp", "bind": f"{config.host}:{config.port}"}},
         "plugins": {
-            f"{MODULE}.PasswordFile": {"path": passwords},
-            f"{MODULE}.OwnTopics": {},
+            f"{MODULE}.PasswordFile": {"path": config.passwords},
+            f"{MODULE}.OwnTopics": {"grants": [list(row) for row in config.grants]},
         },
     }
 
 
 async def serve(config: Path) -> None:
     """Runs the broker until SIGTERM or SIGINT."""
-    fields = msgspec.json.decode(config.read_bytes(), type=dict[str, str | int])
+    fields = msgspec.json.decode(config.read_bytes(), type=ConfigFile)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    OwnSessions.users = Users(Path(str(fields["passwords"])))
+    OwnSessions.users = Users(Path(fields.passwords))
     amqtt.broker.BrokerProtocolHandler = OwnSessions
-    broker = Broker(settings(str(fields["host"]), int(fields["port"]), str(fields["passwords"])), loop=loop)
+    broker = Broker(settings(fields), loop=loop)
     await broker.start()
     await stop.wait()
     await broker.shutdown()

@@ -24,10 +24,13 @@ from typing import IO, Final, Literal
 import msgspec
 
 from sensorhub.errors import SensorhubError
-from sensorhub.ingest.users import GATEWAY, Users
+from sensorhub.ingest import access
+from sensorhub.ingest.users import CONTROL, GATEWAY, Users
 
 Kind = Literal["auto", "mosquitto", "amqtt"]
 
+CONTROL_FILE: Final = "broker.json"
+"""In `run/`, mode 0600: host, port, user and password for the control process, new at each start."""
 READY_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 5.0
 MAX_INFLIGHT: Final = 2_000
@@ -38,19 +41,6 @@ AMQTT_WARNING: Final = (
     "mosquitto is not installed, so the slower broker amqtt is used: about 1,800 messages a second at most "
     "and no queue kept on disk; install mosquitto (Debian: apt install mosquitto)"
 )
-
-ACL: Final = f"""\
-# Default is deny. The gateway reads everything and writes only what goes down to nodes.
-user {GATEWAY}
-topic read sensorhub/v1/#
-topic read $SYS/broker/#
-topic write sensorhub/v1/+/+/receipt
-topic write sensorhub/v1/+/+/config
-topic write sensorhub/v1/+/+/update
-
-# A node's user name is its node name: it reads and writes below its own name and nowhere else.
-pattern readwrite sensorhub/v1/+/%u/#
-"""
 
 
 class BrokerError(SensorhubError):
@@ -72,17 +62,25 @@ class EmbeddedBroker:
         host: address to listen on.
         port: TCP port; 0 chooses a free one.
         kind: `mosquitto`, `amqtt`, or `auto` for the first that is there.
+        home_prefix: where Home Assistant's discovery topics begin.
 
     Attributes:
         users: the password file; nodes' users are added there, at any time and from any process.
         username: the gateway's own user.
         password: its password, new at each start.
+        control_password: that of the control process, likewise; it is told by `run/broker.json`.
         warnings: what a person should know about this broker.
         restarts: how often the child was started again.
     """
 
     def __init__(
-        self, data_dir: Path, *, host: str = "127.0.0.1", port: int = 1883, kind: Kind = "auto"
+        self,
+        data_dir: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 1883,
+        kind: Kind = "auto",
+        home_prefix: str = "homeassistant",
     ) -> None:
         program = find_mosquitto() if kind != "amqtt" else None
         if kind == "mosquitto" and program is None:
@@ -95,9 +93,10 @@ class EmbeddedBroker:
         self.kind: Literal["mosquitto", "amqtt"] = "mosquitto" if program else "amqtt"
         self.users = Users.of(data_dir)
         self.username = GATEWAY
-        self.password = ""
+        self.password = self.control_password = ""
         self.warnings: tuple[str, ...] = () if program else (AMQTT_WARNING,)
         self.restarts = 0
+        self._grants = access.grants(home_prefix)
         self._program = program
         self._store = data_dir / "broker"
         self._run = data_dir / "run"
@@ -129,6 +128,10 @@ class EmbeddedBroker:
             raise BrokerError(f"cannot make {error.filename} for the broker: {error.strerror}") from error
         self.port = self._claim_port()
         self.password = self.users.add(GATEWAY)
+        self.control_password = self.users.add(CONTROL)
+        place = {"host": self.dial_host, "port": self.port}
+        account = {"user": CONTROL, "password": self.control_password}
+        _write_private(self._run / CONTROL_FILE, msgspec.json.encode(place | account).decode())
         self._stop.clear()
         self._ready.clear()
         self._failure = None
@@ -262,7 +265,7 @@ class EmbeddedBroker:
         assert self._program is not None
         acl = self._run / "mosquitto.acl"
         config = self._run / "mosquitto.conf"
-        _write_private(acl, ACL)
+        _write_private(acl, access.acl(self._grants))
         lines = [
             "# generated at each start of the gateway; changes here are lost",
             f"listener {self.port} {self.host}",
@@ -293,7 +296,12 @@ class EmbeddedBroker:
 
     def _amqtt(self) -> list[str]:
         config = self._run / "amqtt.json"
-        fields = {"host": self.host, "port": self.port, "passwords": str(self.users.path.absolute())}
+        fields = {
+            "host": self.host,
+            "port": self.port,
+            "passwords": str(self.users.path.absolute()),
+            "grants": self._grants,
+        }
         _write_private(config, msgspec.json.encode(fields).decode())
         return [sys.executable, "-m", "sensorhub.ingest.amqtt_broker", str(config.absolute())]
 

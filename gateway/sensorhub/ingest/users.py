@@ -21,7 +21,12 @@ from sensorhub.errors import SensorhubError
 from sensorhub.wire import NAME_PATTERN
 
 GATEWAY: Final = "_gateway"
-"""The gateway's own user; the underscore keeps it out of the space of node names."""
+"""The user of the gateway's intake; the underscore keeps it out of the space of node names."""
+CONTROL: Final = "_control"
+"""The user of the gateway's control process."""
+HOME: Final = "_home"
+"""Home Assistant's user."""
+RESERVED: Final = frozenset({GATEWAY, CONTROL, HOME})
 ITERATIONS: Final = 1_000
 """Passwords made here carry 128 bits, so stretching adds nothing; a check blocks the broker for 0.5 ms."""
 SALT_BYTES: Final = 12
@@ -70,7 +75,7 @@ class Users:
 
     def names(self) -> tuple[str, ...]:
         """Names of all node users, sorted."""
-        return tuple(sorted(name for name in self.read() if name != GATEWAY))
+        return tuple(sorted(name for name in self.read() if name not in RESERVED))
 
     def add(self, name: str, password: str | None = None) -> str:
         """Adds or replaces a user; returns the password, a random one when none is given.
@@ -78,7 +83,7 @@ class Users:
         Raises:
             UserError: the name is no node name, or the file cannot be written.
         """
-        if name != GATEWAY and NAME_PATTERN.fullmatch(name) is None:
+        if name not in RESERVED and NAME_PATTERN.fullmatch(name) is None:
             raise UserError(f"user name {name!r}: use 1 to 32 of a-z, 0-9 and '-', not starting with '-'")
         if password is None:
             password = secrets.token_urlsafe(PASSWORD_BYTES)
