@@ -410,7 +410,8 @@ class Cameras:
         count = np.where(low & ~blocked, state["low_n"][c] + 1, 0)
         state["low_n"][c] = count
 
-        moved = self._moved(c, t, sharp, pale, moving, boot, step, lit & ~blocked & ~repeated & ~stale)
+        fine = lit & ~blocked & ~repeated & ~stale
+        moved = self._moved(c, t, np.stack([sharp, pale], axis=1), moving, boot, step, fine, fine & ~low)
         searching = np.isfinite(state["jump"][c])
         fogged = (count >= FOGGED_LOOKS) & ~weather & ~searching & ~moved
         regional = (low & weather) | (nothing & weather)
@@ -504,19 +505,18 @@ class Cameras:
         self,
         c: NDArray[np.int64],
         t: NDArray[np.float64],
-        sharp: NDArray[np.float64],
-        pale: NDArray[np.float64],
+        now: NDArray[np.float64],
         moving: NDArray[np.bool_],
         boot: NDArray[np.int64],
         step: NDArray[np.float64],
         fine: NDArray[np.bool_],
+        steady: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
         """Whether the camera was turned within a day: the node lost its scene, and what it found is another one.
 
         A restart or a long pause counts as a loss. The infrared filter makes another scene too, but one that earlier nights know.
         """
         state = self._state
-        now = np.stack([sharp, pale], axis=1)
         lost = ~moving & state["had_motion"][c]
         lost |= (boot != state["boot"][c]) & (state["boot"][c] >= 0)
         lost |= step > AWAY
@@ -548,8 +548,8 @@ class Cameras:
         state["low_since"][f] = np.nan
         over = done | (searching & (t - state["jump"][c] > _DAY))
         state["jump"][c[over]] = np.nan
-        # the level is that of looks at a scene that is known to be the same
-        keep = fine & np.isnan(state["jump"][c]) & ~over
+        # the level is that of clear looks at a scene that is known to be the same
+        keep = steady & np.isnan(state["jump"][c]) & ~over
         k = c[keep]
         level = state["level"][k]
         n = state["level_n"][k]
