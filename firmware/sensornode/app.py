@@ -107,7 +107,15 @@ class App:
         self.orders = None
         if life and (config.keys_site or config.keys_release):
             self.orders = Orders(
-                config, path, directory, life, self._version, self._answered, self.restart, self._update
+                config,
+                path,
+                directory,
+                life,
+                self._version,
+                self._answered,
+                self.restart,
+                self._update,
+                self._now,
             )
         self.link = Link(
             config,
@@ -277,9 +285,10 @@ class App:
         while True:
             if self.healthy:
                 self.watchdog.feed()
-            if self._tls and self.link.online and self.clock.quality == 2 and seconds >= noted:
+            now = self._now()
+            if self._tls and self.link.online and now and seconds >= noted:
                 # the broker's certificate is valid on this date: a time server that lies about years is found out
-                board.remember_date((self.clock.unix_ms(self.clock.uptime_ms()) or 0) // 1000)
+                board.remember_date(now)
                 noted = seconds + 3600
             if life is None:
                 pass
@@ -298,6 +307,11 @@ class App:
                 life.well(False)
             await asyncio.sleep(1)
             seconds += 1
+
+    def _now(self):
+        """Unix seconds, or None while no time server has told them within a day."""
+        unix = self.clock.unix_ms(self.clock.uptime_ms())
+        return unix // 1000 if unix is not None and self.clock.quality == 2 else None
 
     async def _answered(self):
         """Return when the gateway has answered and nothing is on trial any more."""

@@ -65,11 +65,15 @@ def _number(value):
     return value
 
 
+_TIME = int, type(None)  # Unix seconds or none
+
+
 class ConfigOrder:
-    """A configuration: version, the firmware it needs at least (as a number), settings. ValueError when it is none."""
+    """A configuration: version, the firmware it needs at least (as a number), settings, and the Unix time until which it may
+    begin (None for ever). ValueError when it is none."""
 
     def __init__(self, payload, site, node):
-        name, version, firmware, settings = _fields(payload, (str, int, str, dict))
+        name, version, firmware, settings, self.expires = _fields(payload, (str, int, str, dict, _TIME))
         _addressed(name, site, node, False)
         self.version = _number(version)
         self.firmware = version_number(firmware)
@@ -82,12 +86,14 @@ class UpdateOrder:
     """A manifest of an application image. ValueError when it is none.
 
     Attributes: `sequence`, `version` and `minimum` (as numbers), `form` ("files" or "app"), `size`, `sha256`, `url`,
-    `board` (None for any).
+    `board` (None for any), `expires` (Unix time until which it may begin, None for ever).
     """
 
     def __init__(self, payload, site, node):
-        kinds = (str, int, str, str, str, int, bytes, str, (str, type(None)))
-        name, sequence, version, minimum, form, size, sha256, url, board = _fields(payload, kinds)
+        kinds = (str, int, str, str, str, int, bytes, str, (str, type(None)), _TIME)
+        name, sequence, version, minimum, form, size, sha256, url, board, self.expires = _fields(
+            payload, kinds
+        )
         _addressed(name, site, node, True)
         self.sequence = _number(sequence)
         self.version = version_number(version)
@@ -146,11 +152,12 @@ class Orders:
     :param ready: async function that returns when the gateway has answered.
     :param restart: called with a reason when the node has to start again.
     :param update: async function (order) that installs an update, or raises OSError or ValueError.
+    :param now: function that gives the Unix time in seconds, or None while the clock is not synchronised.
 
     Attributes: `refused` (why the last order counted for nothing), `handled` (orders looked at).
     """
 
-    def __init__(self, config, path, root, life, firmware, ready, restart, update):
+    def __init__(self, config, path, root, life, firmware, ready, restart, update, now):
         self._config = config
         self._path = path
         self._root = root
@@ -159,6 +166,7 @@ class Orders:
         self._ready = ready
         self._restart = restart
         self._update = update
+        self._now = now
         self._waiting = {}
         self._wake = asyncio.Event()
         self._keys = {}
@@ -213,10 +221,17 @@ class Orders:
             key = self._keys[content_type] = VerifyingKey(public)
         return await cose.open_order(key, message, content_type)
 
+    def _in_time(self, order):
+        """Refuse an order that was withheld for too long; a node that does not know the time cannot tell."""
+        now = self._now()
+        if now is not None and order.expires is not None and now > order.expires:
+            raise ValueError("has expired")
+
     def _configure(self, order, payload):
         life = self._life
         if not life.takes_config(order.version):
             return  # the one in effect, come again, or older
+        self._in_time(order)
         if order.firmware > self._firmware:
             raise ValueError("needs newer firmware")
         Config.load(self._path, order.settings)
@@ -232,6 +247,7 @@ class Orders:
         life = self._life
         if not life.takes_update(order.sequence):
             return
+        self._in_time(order)
         if order.version < life.minimum:
             raise ValueError("below the minimum version")
         if order.version == self._firmware:

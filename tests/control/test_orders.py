@@ -51,7 +51,7 @@ def update(**more: Any) -> bytes:
 def test_the_maps_are_those_of_the_readme() -> None:
     order = open_order(config(), PUBLIC)
     assert order.content_type == CONFIG_TYPE
-    assert order.content == {0: "urn:dev:sensorhub:lab:roof:", 1: 3, 2: "0.0.0", 3: {"interval": 5}}
+    assert order.content == {0: "urn:dev:sensorhub:lab:roof:", 1: 3, 2: "0.0.0", 3: {"interval": 5}, 4: None}
     order = open_order(update(), PUBLIC)
     assert order.content_type == UPDATE_TYPE
     assert order.content == {
@@ -64,7 +64,10 @@ def test_the_maps_are_those_of_the_readme() -> None:
         6: hashlib.sha256(b"image").digest(),
         7: "http://gateway:8080/firmware/1.2.3.tar",
         8: None,
+        9: None,
     }
+    assert open_order(config(expires=1_800_000_000), PUBLIC).content[4] == 1_800_000_000
+    assert open_order(update(expires=1_800_000_000), PUBLIC).content[9] == 1_800_000_000
 
 
 def test_an_order_is_plain_cose_for_others_too() -> None:
@@ -90,6 +93,8 @@ def test_an_order_is_plain_cose_for_others_too() -> None:
         {"settings": {"broker": "x"}},
         {"settings": {"ntp": ["x" * 2000]}},
         {"settings": {"sensors": [object()]}},
+        {"expires": 0},
+        {"expires": 1_800_000_000_000},
     ],
 )
 def test_a_configuration_that_no_node_would_take_is_not_signed(more: dict[str, Any]) -> None:
@@ -111,6 +116,7 @@ def test_a_configuration_that_no_node_would_take_is_not_signed(more: dict[str, A
         {"url": "ftp://h/x"},
         {"url": "http://h/a b"},
         {"url": "http://"},
+        {"expires": -1},
     ],
 )
 def test_a_manifest_that_no_node_would_take_is_not_signed(more: dict[str, Any]) -> None:

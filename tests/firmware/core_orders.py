@@ -8,6 +8,7 @@ import sys
 sys.path.insert(0, os.getenv("PROJECT") + "/firmware/sim")
 
 import signed_orders as signed
+from core_boot import Nvs, PowerCut
 from nodeboot import NONE, TRIES, Life
 from sensornode import cbor, cose
 from sensornode.config import Config
@@ -22,20 +23,6 @@ NODE = {
     "sensors": [{"driver": "a"}],
 }
 COUNT = [0]
-
-
-class Nvs:
-    def __init__(self):
-        self.values = {}
-
-    def get_blob(self, key, length):
-        return self.values.get(key)
-
-    def set_blob(self, key, value):
-        self.values[key] = value
-
-    def commit(self):
-        pass
 
 
 class Node:
@@ -54,6 +41,7 @@ class Node:
         self.nvs = Nvs()
         self.restarts = []
         self.updates = []
+        self.now = None
         self.boot()
 
     def boot(self):
@@ -68,8 +56,9 @@ class Node:
             self.updates.append(order)
 
         self.orders = Orders(
-            self.config, self.path, self.root, self.life, 1 << 10, ready, self.restarts.append, update
-        )
+            self.config, self.path, self.root, self.life, 1 << 10, ready, self.restarts.append, update,
+            lambda: self.now,
+        )  # fmt: skip
 
     def confirm(self):
         self.life.well(True)
@@ -170,6 +159,67 @@ async def test_an_older_version_and_the_same_again_change_nothing():
         assert await node.give("config", signed.config(version, {"interval": 8})) == ""
     assert node.restarts == ["configuration 5"]
     assert node.files == ["config-5"]
+
+
+async def test_an_order_that_has_expired_begins_nothing_once_the_time_is_known():
+    until = 1_800_000_000
+    for now, begins in ((None, True), (until, True), (until + 1, False)):
+        for expires in (until, None):
+            node = Node()
+            node.now = now
+            refused = await node.give("config", signed.config(1, {"interval": 5}, expires=expires))
+            assert (refused == "") == (begins or expires is None), (now, expires, refused)
+            assert bool(node.restarts) == (not refused)
+            assert node.life.config_seen == (0 if refused else 1)
+            other = Node()
+            other.now = now
+            said = await other.give("update", signed.update(1, expires=expires))
+            assert ("expired" in said) == bool(refused)
+            assert len(other.updates) == (0 if refused else 1)
+
+
+async def test_one_in_effect_stays_so_when_its_time_is_over():
+    node = Node()
+    node.now = 1000
+    message = signed.config(1, {"interval": 5}, expires=2000)
+    await node.give("config", message)
+    node.boot()
+    node.confirm()
+    node.now = 3000
+    node.boot()
+    assert node.config.interval == 5
+    assert await node.give("config", message) == ""
+
+
+async def test_the_highest_version_is_kept_through_a_power_cut_at_every_change():
+    cut = 0
+    while True:
+        node = Node()
+        node.nvs.power = cut
+        begun = 0
+        try:
+            for version in (1, 2, 3):
+                said = await node.give("config", signed.config(version, {"interval": version}))
+                if "PowerCut" in said:
+                    raise PowerCut
+                begun = version if len(node.restarts) == version else begun
+                node.boot()
+                node.confirm()
+        except PowerCut:
+            pass
+        over = node.nvs.power
+        node.nvs.power = None
+        node.restarts.clear()
+        for _ in range(TRIES + 1):  # the node starts until nothing is on trial
+            node.boot()
+        for version in range(begun):
+            await node.give("config", signed.config(version, {"interval": 9}))
+        assert not node.restarts, (cut, begun)
+        assert node.life.config_seen >= begun
+        if over:
+            break
+        cut += 1
+    assert cut >= 6
 
 
 async def test_while_something_is_on_trial_nothing_new_begins():
@@ -345,12 +395,15 @@ async def test_signed_nonsense_is_still_nonsense():
         b"\x80",
         b"\xf6",
         cbor.encode({0: signed.NAME, 1: 1, 2: "0.0.1"}),
-        cbor.encode({0: signed.NAME, 1: 1, 2: "0.0.1", 3: {}, 4: 0}),
-        cbor.encode({0: signed.NAME, 1: True, 2: "0.0.1", 3: {}}),
-        cbor.encode({0: signed.NAME, 1: 0, 2: "0.0.1", 3: {}}),
-        cbor.encode({0: signed.NAME, 1: 1 << 31, 2: "0.0.1", 3: {}}),
-        cbor.encode({0: signed.NAME, 1: 1, 2: "0.0.1", 3: []}),
-        cbor.encode({0: signed.NAME.encode(), 1: 1, 2: "0.0.1", 3: {}}),
+        cbor.encode({0: signed.NAME, 1: 1, 2: "0.0.1", 3: {}}),
+        cbor.encode({0: signed.NAME, 1: 1, 2: "0.0.1", 3: {}, 4: None, 5: 0}),
+        cbor.encode({0: signed.NAME, 1: 1, 2: "0.0.1", 3: {}, 4: "2030"}),
+        cbor.encode({0: signed.NAME, 1: 1, 2: "0.0.1", 3: {}, 4: True}),
+        cbor.encode({0: signed.NAME, 1: True, 2: "0.0.1", 3: {}, 4: None}),
+        cbor.encode({0: signed.NAME, 1: 0, 2: "0.0.1", 3: {}, 4: None}),
+        cbor.encode({0: signed.NAME, 1: 1 << 31, 2: "0.0.1", 3: {}, 4: None}),
+        cbor.encode({0: signed.NAME, 1: 1, 2: "0.0.1", 3: [], 4: None}),
+        cbor.encode({0: signed.NAME.encode(), 1: 1, 2: "0.0.1", 3: {}, 4: None}),
         b"\x81" * 9 + b"\x00",
         b"\x9b" + b"\xff" * 8,
         b"\x5b" + b"\x7f" * 8,

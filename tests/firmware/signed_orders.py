@@ -16,8 +16,8 @@ def sign(key, content, content_type):
     return b"\xd2" + cbor.encode([protected, {}, payload, signature])
 
 
-def config(version, settings, name=NAME, firmware="0.0.1", key=SITE):
-    return sign(key, {0: name, 1: version, 2: firmware, 3: settings}, CONFIG)
+def config(version, settings, name=NAME, firmware="0.0.1", key=SITE, expires=None):
+    return sign(key, {0: name, 1: version, 2: firmware, 3: settings, 4: expires}, CONFIG)
 
 
 def update(
@@ -41,4 +41,5 @@ def update(
         7: url,
     }
     content[8] = more.get("board")
+    content[9] = more.get("expires")
     return sign(more.get("key", RELEASE), content, UPDATE)

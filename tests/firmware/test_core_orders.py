@@ -30,9 +30,9 @@ def opened(message, content_type):
 
 
 order = orders.ConfigOrder(opened({config!r}, orders.CONFIG), "lab", "n")
-print(order.version, order.firmware == orders.version_number("0.1.0"), order.settings == {settings!r})
+print(order.version, order.firmware == orders.version_number("0.1.0"), order.settings == {settings!r}, order.expires)
 order = orders.UpdateOrder(opened({update!r}, orders.UPDATE), "lab", "n")
-print(order.sequence, order.form, order.size, order.sha256.hex(), order.url, order.board)
+print(order.sequence, order.form, order.size, order.sha256.hex(), order.url, order.board, order.expires)
 print(sorted(config.REMOTE), sorted(config.REMOTE_BROKER))
 for digest, signature in {signatures!r}:
     print(key.verify_now(bytes.fromhex(digest), bytes.fromhex(signature)))
@@ -53,7 +53,13 @@ def test_what_the_gateway_signs_the_node_takes(interpreter: str, device: Any, tm
         PROGRAM.format(
             public=public_key_of(KEY).hex(),
             config=sign_config(
-                KEY, site="lab", node=None, version=7, settings=settings, firmware="0.1.0"
+                KEY,
+                site="lab",
+                node=None,
+                version=7,
+                settings=settings,
+                firmware="0.1.0",
+                expires=1_800_000_000,
             ).hex(),
             update=sign_update(
                 KEY,
@@ -66,6 +72,7 @@ def test_what_the_gateway_signs_the_node_takes(interpreter: str, device: Any, tm
                 image=image,
                 url="https://h/x",
                 board="ESP32",
+                expires=1_800_000_001,
             ).hex(),
             settings=settings,
             signatures=[(digest.hex(), sign_digest(KEY, digest).hex()) for digest in digests],
@@ -79,7 +86,7 @@ def test_what_the_gateway_signs_the_node_takes(interpreter: str, device: Any, tm
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == "7 True True"
-    assert lines[1] == f"4 app 8 {hashlib.sha256(image).hexdigest()} https://h/x ESP32"
+    assert lines[0] == "7 True True 1800000000"
+    assert lines[1] == f"4 app 8 {hashlib.sha256(image).hexdigest()} https://h/x ESP32 1800000001"
     assert lines[2] == f"{sorted(REMOTE - {'broker'})} {sorted(REMOTE_BROKER)}"
     assert lines[3:] == ["True"] * 30

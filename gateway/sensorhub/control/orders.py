@@ -25,6 +25,8 @@ UPDATE_TYPE: Final = "application/sensorhub-update+cbor"
 MAX_ORDER_BYTES: Final = 2048
 """Whole message; what a node's receive buffer has room for."""
 MAX_NUMBER: Final = 2**31 - 1
+MAX_EXPIRY: Final = 2**36
+"""Unix seconds, the year 4147; milliseconds of our days are above it."""
 FORMS: Final = frozenset({"files", "app"})
 REMOTE: Final = frozenset({"interval", "publish", "sensors", "ntp", "sleep", "broker"})
 """What a signed configuration may set; the firmware has the same list."""
@@ -75,6 +77,7 @@ def sign_config(
     version: int,
     settings: Mapping[str, Any],
     firmware: str = "0.0.0",
+    expires: int | None = None,
 ) -> bytes:
     """Signs a configuration: the complete set of remote settings, in place of every earlier one.
 
@@ -85,6 +88,8 @@ def sign_config(
         version: 1 to 2**31 - 1; nodes take higher ones only.
         settings: keys of node.json that may be set remotely (`REMOTE`), as JSON would hold them; empty for none.
         firmware: lowest firmware version that understands it.
+        expires: Unix seconds after which a node that knows the time does not begin it any more; None for never. One that
+            is in effect stays in effect.
 
     Raises:
         OrderError: a setting is not for remote use, a value is out of range, or the message is too long.
@@ -97,7 +102,13 @@ def sign_config(
     broker = settings.get("broker", {})
     if not isinstance(broker, Mapping) or not REMOTE_BROKER.issuperset(broker):
         raise OrderError(f"of broker only these can be set remotely: {', '.join(sorted(REMOTE_BROKER))}")
-    content = {0: address(site, node), 1: _number(version, "version"), 2: _version(firmware), 3: settings}
+    content = {
+        0: address(site, node),
+        1: _number(version, "version"),
+        2: _version(firmware),
+        3: settings,
+        4: _expiry(expires),
+    }
     return _sign(key, CONFIG_TYPE, content)
 
 
@@ -113,6 +124,7 @@ def sign_update(
     image: bytes,
     url: str,
     board: str | None = None,
+    expires: int | None = None,
 ) -> bytes:
     """Signs the manifest of an application image.
 
@@ -127,6 +139,7 @@ def sign_update(
         image: the image itself; the manifest holds its size and SHA-256.
         url: where nodes fetch it, http or https.
         board: beginning of the name of the hardware it is for, or None for any.
+        expires: as for a configuration.
 
     Raises:
         OrderError: a value is out of range, or the message is too long.
@@ -157,6 +170,7 @@ def sign_update(
         6: hashlib.sha256(image).digest(),
         7: url,
         8: board,
+        9: _expiry(expires),
     }
     return _sign(key, UPDATE_TYPE, content)
 
@@ -209,6 +223,12 @@ def _sign(key: PrivateKey, content_type: str, content: Mapping[int, Any]) -> byt
 def _number(value: int, what: str) -> int:
     if not 1 <= value <= MAX_NUMBER:
         raise OrderError(f"{what} {value} must be from 1 to {MAX_NUMBER}")
+    return value
+
+
+def _expiry(value: int | None) -> int | None:
+    if value is not None and not 0 < value < MAX_EXPIRY:
+        raise OrderError(f"an order cannot expire at {value}: Unix seconds are wanted")
     return value
 
 
