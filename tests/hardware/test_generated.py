@@ -6,10 +6,11 @@ import io
 import re
 import shutil
 
+import msgspec
 import pytest
 import yaml
 
-from hardware_build import build, picture, tables, wiring
+from hardware_build import build, command, picture, schema, tables, wiring
 from hardware_build.command import main
 from hardware_build.schema import HARDWARE, ROOT
 
@@ -29,6 +30,18 @@ def test_a_changed_source_makes_its_files_stale(monkeypatch):
     found = build.stale()
     assert "enclosure/boards.scad is stale" in found
     assert "enclosure/stl/box_body.stl is stale: its source has changed" in found
+
+
+def test_a_battery_of_another_size_makes_pictures_stale(monkeypatch, nodes):
+    weather = nodes["weather"]
+    parts = [
+        msgspec.structs.replace(part, body_mm=(70, 54, 18)) if part.ref == "BT1" else part
+        for part in weather.parts
+    ]
+    monkeypatch.setattr(
+        build, "nodes", lambda: {**nodes, "weather": msgspec.structs.replace(weather, parts=parts)}
+    )
+    assert "enclosure/png/assembly_box.png is stale: its source has changed" in build.stale()
 
 
 def test_an_edited_file_is_found(tmp_path, monkeypatch):
@@ -163,3 +176,26 @@ def test_command_reckons_power(capsys):
     assert main(["power", "kite"]) == 1
     assert "there are air, bench, camera, weather" in capsys.readouterr().err
     assert main(["power", "weather", "--latitude", "80"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ('driver = "tmp105"', 'driver = "tmp1055"', "bench: U2, driver tmp1055: firmware/sensornode/sensors/tmp1055.py"),
+        ("gpio = 23", "gpio = 21", "bench: pin GPIO21 is there 2 times"),
+        ("enclosure = []", 'enclosure = ["hat"]', "bench: mounting.enclosure names 'hat'"),
+    ],
+)  # fmt: skip
+def test_nothing_is_made_of_a_node_that_is_wrong(monkeypatch, capsys, tmp_path, nodes, before, after, said):
+    folder = tmp_path / "bench"
+    folder.mkdir()
+    text = (HARDWARE / "bench" / "node.toml").read_text()
+    assert before in text
+    (folder / "node.toml").write_text(text.replace(before, after))
+    spoilt = {**nodes, "bench": schema.load_node(folder / "node.toml")}
+    monkeypatch.setattr(command, "nodes", lambda: spoilt)
+    monkeypatch.setattr(build, "build", lambda *_, **__: pytest.fail("something was made"))
+    assert main(["check"]) == 1
+    assert said in capsys.readouterr().out
+    assert main(["build"]) == 1
+    assert f"nothing was made:\n{said}" in capsys.readouterr().err

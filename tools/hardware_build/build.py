@@ -66,12 +66,14 @@ def drawn(made: dict[Path, str]) -> Iterator[Drawn]:
             yield Drawn(path.with_suffix(".svg"), digest(text), _wiring(text))
     scad = enclosure.SCAD.read_text(encoding="utf-8"), made[enclosure.BOARDS_SCAD]
     boards = [path.read_text(encoding="utf-8") for path in sorted((HARDWARE / "boards").glob("*.toml"))]
+    every = nodes()
+    stowed = repr([(item, every[item.node].part(item.ref).body_mm) for item in enclosure.STOWED])
     painter = Path(picture.__file__).read_text(encoding="utf-8")
     for piece in enclosure.PIECES:
         yield Drawn(STL / f"{piece.name}.stl", digest(piece.name, *scad), _piece(piece.name))
         yield Drawn(PNG / f"{piece.name}.png", digest(piece.name, *scad, painter), _picture(piece.name))
     for name in picture.VIEWS:
-        yield Drawn(PNG / f"{name}.png", digest(name, *scad, painter, *boards), _view(name))
+        yield Drawn(PNG / f"{name}.png", digest(name, *scad, painter, stowed, *boards), _view(name))
     yield Drawn(schematic.SVG, digest(made[schematic.SHEET], made[schematic.SYMBOLS]), schematic.draw)
 
 

@@ -13,24 +13,33 @@ from .power import budget
 from .schema import board_of, nodes
 
 
-def problems() -> list[str]:
-    """Everything wrong with the nodes, the carrier and the printed pieces."""
+def on_paper() -> list[str]:
+    """Everything wrong with the nodes as node.toml describes them."""
     pieces = [piece.name for piece in enclosure.PIECES]
     every = nodes()
     found = [
         f"{name}: {text}" for name, node in every.items() for text in check(node, board_of(node), pieces)
     ]
-    found += check_prices(every.values())
+    return found + check_prices(every.values())
+
+
+def problems() -> list[str]:
+    """Everything wrong with the nodes, the carrier and the printed pieces, and what is stale.
+
+    Of a node that is wrong on paper nothing can be made, so that nothing else is looked at then.
+    """
+    if found := on_paper():
+        return found
     found += [f"carrier: {text}" for text in schematic.problems()]
-    meshes = {
-        name: enclosure.load(build.STL / f"{name}.stl")
-        for name in pieces
-        if (build.STL / f"{name}.stl").exists()
-    }
+    meshes = {}
+    for piece in enclosure.PIECES:
+        path = build.STL / f"{piece.name}.stl"
+        if path.exists():
+            meshes[piece.name] = enclosure.load(path)
     found += [f"{name} {text}" for name, mesh in meshes.items() for text in enclosure.problems(mesh)]
-    if len(meshes) == len(pieces):
-        found += enclosure.misfits(every, meshes)
-    return found
+    if len(meshes) == len(enclosure.PIECES):
+        found += enclosure.misfits(nodes(), meshes)
+    return found + build.stale()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,9 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         if given.command == "build":
+            if wrong := on_paper():
+                raise HardwareError("nothing was made:\n" + "\n".join(wrong))
             build.build(print, force=given.force)
         elif given.command == "check":
-            found = problems() + build.stale()
+            found = problems()
             print("\n".join(found) or "nothing is wrong, nothing is stale")
             return bool(found)
         else:

@@ -45,7 +45,11 @@ def page(node: Node, board: Board) -> str:
             ),
             "",
         ]
-    shown = [name for name, view in VIEWS.items() if set(view.pieces) <= set(node.mounting.enclosure)]
+    shown = [
+        name
+        for name, view in VIEWS.items()
+        if set(view.pieces) <= set(node.mounting.enclosure) and view.node in ("", node.name)
+    ]
     lines += [f"![{VIEWS[name].says}](../enclosure/png/{name}.png)\n" for name in shown[:1]]
     return "\n".join(
         [

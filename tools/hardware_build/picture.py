@@ -184,11 +184,11 @@ def _stowed(piece: str, node: str) -> list[Thing]:
     ]
 
 
-def _box() -> list[Thing]:
+def _box(node: str) -> list[Thing]:
     body, lid = _stl("box_body"), _stl("box_lid")
     beside = placed(lid, at=(0, body.bounds[1][1] + 25, 0))
     board = _board("esp32-devkitc-v4", (14.4, 24.4, 22.4))
-    return [Thing(body, 0.9), Thing(beside), board, *_stowed("box_body", "weather")]
+    return [Thing(body, 0.9), Thing(beside), board, *_stowed("box_body", node)]
 
 
 def _section() -> list[Thing]:
@@ -235,6 +235,7 @@ class View:
     elevation: float
     pieces: tuple[str, ...]
     says: str
+    node: str = ""  # the only one it is true of
 
 
 _SCREEN: Final = ("screen_roof", "screen_plate", "screen_arm")
@@ -276,11 +277,20 @@ VIEWS: Final[dict[str, View]] = {
         " what it takes in; the air of the screen itself passes between the plates",
     ),
     "assembly_box": View(
-        _box,
+        lambda: _box("weather"),
         25,
         48,
         ("box_body", "box_lid"),
         "box and lid: the board in its cradle, three batteries under their straps, charger, prototype board and boost converter",
+        "weather",
+    ),
+    "assembly_box_air": View(
+        lambda: _box("air"),
+        25,
+        48,
+        ("box_body", "box_lid"),
+        "box and lid: the board in its cradle, and the prototype board",
+        "air",
     ),
     "assembly_pole": View(
         _pole,
