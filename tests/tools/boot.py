@@ -1,11 +1,13 @@
 """Starts a node from the image of its file system, under MicroPython on a computer.
 
-    micropython -X heapsize=32M boot.py IMAGE SIM
+    micropython -X heapsize=32M boot.py IMAGE NVS SIM
 
 IMAGE is what lies in the flash partition `vfs`; MicroPython's own VfsLfs2 mounts it at the root, in place of the computer's files,
-and then main.py runs as after a reset. SIM is firmware/sim: the board's modules, and a TMP105 on the I2C bus.
+and then main.py runs as after a reset. NVS is what lies in the partition `nvs`, as JSON: namespace to key to blob in hexadecimal digits.
+SIM is firmware/sim: the board's modules, and a TMP105 on the I2C bus.
 """
 
+import json
 import sys
 import time
 
@@ -51,7 +53,9 @@ class Clock:
 def main():
     with open(sys.argv[1], "rb") as file:
         flash = Flash(file.read())
-    sys.path.insert(0, sys.argv[2])
+    with open(sys.argv[2]) as file:
+        nvs = json.load(file)
+    sys.path.insert(0, sys.argv[3])
     # what stands for the board's own modules is loaded while the computer's files can be seen
     import esp32  # noqa: F401
     import machine
@@ -66,6 +70,9 @@ def main():
     sys.path[:] = ["", ".frozen", "/lib"]
     vfs.umount("/")
     vfs.mount(flash, "/")  # finds out that it is LittleFS, as the board does
+    for namespace, values in nvs.items():
+        with open("nvs-" + namespace + ".json", "w") as file:
+            json.dump(values, file)
     with open("/main.py") as file:
         source = file.read()
     exec(source, {"__name__": "__main__"})

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
+import serial.rfc2217
+import serial.urlhandler.protocol_socket
 
 ROOT = Path(__file__).resolve().parents[2]
 FLASH = ROOT / "tools" / "flash"
@@ -242,6 +244,107 @@ sys.exit(main(sys.argv[1:]))
         self.process.wait()
 
 
+class Rfc2217(threading.Thread):
+    """A serial server after RFC 2217 in front of a board; its lines RTS and DTR are those of a usual board: EN and IO0.
+
+    Args:
+        port: TCP port of the mock.
+        on_start: called when the board comes out of reset with IO0 high, as it does after it was written.
+        fastest: speed; it refuses what is more.
+    """
+
+    def __init__(self, port: int, on_start=lambda: None, *, fastest: int = 921_600) -> None:
+        super().__init__(daemon=True)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._board = port
+        self._on_start = on_start
+        self._fastest = fastest
+        self.starts = 0
+        self.speeds: set[int] = set()
+        self.url = f"rfc2217://127.0.0.1:{self._server.getsockname()[1]}"
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                tool, _ = self._server.accept()
+                tool.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                with contextlib.suppress(OSError, serial.SerialException):
+                    self._serve(tool)
+                tool.close()
+
+    def _serve(self, tool: socket.socket) -> None:
+        line = _Lines(f"socket://127.0.0.1:{self._board}", self)
+        line.timeout = 0.02
+        lock = threading.Lock()
+
+        def write(data: bytes) -> None:
+            with lock:
+                tool.sendall(data)
+
+        manager = serial.rfc2217.PortManager(line, type("Connection", (), {"write": staticmethod(write)}))
+        ended = threading.Event()
+
+        def down() -> None:
+            with contextlib.suppress(OSError, serial.SerialException):
+                while not ended.is_set():
+                    if data := line.read(4096):
+                        write(b"".join(manager.escape(data)))
+
+        pump = threading.Thread(target=down, daemon=True)
+        pump.start()
+        try:
+            while data := tool.recv(4096):
+                line.write(b"".join(manager.filter(data)))
+        finally:
+            ended.set()
+            pump.join(5)
+            line.close()
+
+    def lines(self, rts: bool, dtr: bool, was: bool) -> None:
+        if was and not rts and not dtr:
+            self.starts += 1
+            self._on_start()
+
+    def speed(self, baud: int) -> int:
+        self.speeds.add(baud)
+        return min(baud, self._fastest)
+
+
+class _Lines(serial.urlhandler.protocol_socket.Serial):
+    """The mock's line, which has no RTS and DTR and no speed of its own."""
+
+    def __init__(self, url: str, server: Rfc2217) -> None:
+        self._server_of = server
+        self._rts_now = self._dtr_now = False
+        super().__init__(url)
+
+    @property
+    def rts(self) -> bool:
+        return self._rts_now
+
+    @rts.setter
+    def rts(self, value: bool) -> None:
+        was, self._rts_now = self._rts_now, bool(value)
+        self._server_of.lines(self._rts_now, self._dtr_now, was)
+
+    @property
+    def dtr(self) -> bool:
+        return self._dtr_now
+
+    @dtr.setter
+    def dtr(self, value: bool) -> None:
+        self._dtr_now = bool(value)
+
+    @property
+    def baudrate(self) -> int:
+        return self._speed_now
+
+    @baudrate.setter
+    def baudrate(self, value: int) -> None:
+        self._speed_now = self._server_of.speed(value)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -249,7 +352,9 @@ def free_port() -> int:
 
 
 class Gateway:
-    """`sensorhub run` in a process group of its own."""
+    """`sensorhub run` in a process group of its own. Nodes may be enrolled over its API with `TOKEN`."""
+
+    TOKEN = "a-token-for-tests-0123456789"
 
     def __init__(self, home: Path) -> None:
         self.home, self.data = home, home / "data"
@@ -266,6 +371,7 @@ class Gateway:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                env={**os.environ, "SENSORHUB_WEB_ENROL_TOKEN": self.TOKEN},
             )
         self.wait(
             lambda: self._status("ingest").get("address") and self._status("web").get("url"), "its start"

@@ -2,26 +2,39 @@
 
 import json
 import subprocess
-import threading
-import time
+import sys
 from pathlib import Path
 
 import pytest
-from flash_parts import ROOT, VFS, bench
+from flash_parts import ROOT, TABLE, VFS, Rfc2217, bench
+
+from flashing import littlefs_image, nvs_image
+from sensorhub.control.keys import load_key
+from sensorhub.wire import public_key_of
 
 HERE = Path(__file__).parent
 SIM = ROOT / "firmware" / "sim"
+NVS = TABLE[0]
+
+
+def starting(micropython, flash: bytes, home: Path) -> list:
+    """The command that starts a node from the partitions `vfs` and `nvs` of a flash of 4 MB."""
+    values = nvs_image.parse(flash[NVS[3] : NVS[3] + NVS[4]])
+    image, nvs = home / "vfs.bin", home / "nvs.json"
+    image.write_bytes(flash[VFS[3] : VFS[3] + VFS[4]])
+    nvs.write_text(
+        json.dumps({name: {key: blob.hex() for key, blob in blobs.items()} for name, blobs in values.items()})
+    )
+    return [micropython, "-X", "heapsize=32M", HERE / "boot.py", image, nvs, SIM]
 
 
 class Node:
-    """A node that started from the content of a flash partition."""
+    """A node that started from the content of a flash."""
 
-    def __init__(self, micropython, image: Path) -> None:
-        self.log = image.with_suffix(".log")
+    def __init__(self, micropython, flash: bytes, home: Path) -> None:
+        self.log = home / "node.log"
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [micropython, "-X", "heapsize=32M", HERE / "boot.py", image, SIM], stdout=log, stderr=log
-            )
+            self.process = subprocess.Popen(starting(micropython, flash, home), stdout=log, stderr=log)
 
     def stop(self) -> None:
         self.process.kill()
@@ -31,21 +44,22 @@ class Node:
 def test_from_the_tool_to_the_first_proof_that_verifies(
     tool, board, gateway, micropython, image_file, tmp_path
 ):
-    """The whole of it: tools/flash writes the mock's flash, the flash's content starts as a node, the tool sees it arrive."""
+    """The whole of it, over a serial server and the gateway's API: tools/flash writes the mock's flash, resets the board, what the
+    flash then holds starts as a node, and the tool sees it arrive."""
     nodes = []
-    run = tool.start(
-        *bench(board.url(), image_file, Path("-"))[:5],
-        *(
-            "--broker",
-            f"127.0.0.1:{gateway.mqtt_port}",
-            "--gateway-dir",
-            gateway.data,
-            "--gateway",
-            gateway.url,
-        ),
+
+    def start_when_written() -> None:
+        flash = board.flash()
+        if not nodes and flash[VFS[3] + 8 : VFS[3] + 16] == b"littlefs":
+            nodes.append(Node(micropython, flash, tmp_path))
+
+    line = Rfc2217(board.port, start_when_written)
+    run = tool(
+        *bench(line.url, image_file, Path("-"))[:5],
+        *("--broker", f"127.0.0.1:{gateway.mqtt_port}", "--gateway", gateway.url),
         *(
             "--port",
-            board.url(),
+            line.url,
             "--firmware",
             image_file,
             "--interval",
@@ -55,35 +69,27 @@ def test_from_the_tool_to_the_first_proof_that_verifies(
             "--ntp",
             "127.0.0.1",
         ),
-        XDG_CACHE_HOME=str(tmp_path),
+        FLASH_GATEWAY_TOKEN=gateway.TOKEN,
+        PYTHONPATH=str(HERE / "impatient"),
     )
-    said = []
-
-    def power_up_when_written() -> None:
-        for line in run.stdout:
-            said.append(line)
-            if "by hand" in line:
-                image = tmp_path / "vfs.bin"
-                image.write_bytes(board.flash()[VFS[3] : VFS[3] + VFS[4]])
-                nodes.append(Node(micropython, image))
-
-    reader = threading.Thread(target=power_up_when_written)
-    reader.start()
-    code = run.wait(60)
-    reader.join(5)
-    text = "".join(said)
+    text = run.stdout + run.stderr
     log = nodes[0].log.read_text() if nodes else ""
     for node in nodes:
         node.stop()
-    assert code == 0, text + log
+    assert run.returncode == 0, text + log
     assert "PASS" in text
+    assert gateway.TOKEN not in text
+    assert line.speeds >= {115_200, 460_800}
     assert f"{gateway.url}/#node=bench-01" in text
     assert "temperature 21.5" in text
+    site_key = public_key_of(load_key(gateway.data / "keys" / "site.key")).hex()
+    files = littlefs_image.read(board.flash()[VFS[3] :])
+    assert json.loads(files["node.json"])["keys"] == {"site": site_key}
 
     index = int(text.partition("log entry ")[2].split()[0])
     key_id = text.partition("key id")[2].split()[0]
     listed = subprocess.run(
-        [gateway_python(), "-m", "sensorhub", "--config", gateway.config, "nodes", "list"],
+        [sys.executable, "-m", "sensorhub", "--config", gateway.config, "nodes", "list"],
         capture_output=True,
         text=True,
     ).stdout
@@ -99,24 +105,19 @@ def test_from_the_tool_to_the_first_proof_that_verifies(
     assert "bench-01" in checked.stdout
 
 
-def gateway_python() -> str:
-    import sys
-
-    return sys.executable
-
-
 def prove(gateway, index: int, path: Path) -> bool:
     done = subprocess.run(
-        [gateway_python(), "-m", "sensorhub", "--config", gateway.config, "prove", str(index), "--out", path],
+        [sys.executable, "-m", "sensorhub", "--config", gateway.config, "prove", str(index), "--out", path],
         capture_output=True,
     )
     return done.returncode == 0
 
 
-def test_a_node_is_seen_at_the_broker_and_in_the_public_log(gateway, micropython, image_file, tool, tmp_path):
+def test_an_image_that_was_written_to_a_file_starts_and_is_seen_in_the_public_log(
+    gateway, micropython, image_file, tool, tmp_path
+):
     from flashing.registration import Claimed, Enrolment, Local, new_identity
-    from flashing.settings import Broker
-    from flashing.watch import ApiWatch, BrokerWatch, wait
+    from flashing.watch import ApiWatch, wait
 
     identity = new_identity("roof", "bench-02")
     Local(gateway.data).register(Enrolment(identity, "bench"))
@@ -141,21 +142,15 @@ def test_a_node_is_seen_at_the_broker_and_in_the_public_log(gateway, micropython
         *("--interval", 1, "--publish", 1, "--ntp", "127.0.0.1"),
     )
     assert made.returncode == 0, made.stderr
-    image = tmp_path / "vfs.bin"
-    image.write_bytes(whole.read_bytes()[VFS[3] :])
 
-    time.sleep(1.2)  # the broker reads its password file again
     api = ApiWatch(gateway.url, "roof", "bench-02")
-    broker = BrokerWatch(Broker("127.0.0.1", gateway.mqtt_port), identity)
-    node = Node(micropython, image)
+    node = Node(micropython, whole.read_bytes(), tmp_path)
     try:
-        for watch in (broker, api):
-            sight = wait(watch, lambda seen: bool(seen.reading and seen.key_id), 30, lambda part: None)
-            assert sight.reading.startswith("temperature 21.5"), node.log.read_text()
-            assert len(sight.key_id) == 16
+        sight = wait(api, lambda seen: bool(seen.reading and seen.key_id), 30, lambda part: None)
+        assert sight.reading.startswith("temperature 21.5"), node.log.read_text()
+        assert len(sight.key_id) == 16
     finally:
         node.stop()
-        broker.close()
         api.close()
 
 
@@ -167,14 +162,10 @@ def test_a_partition_that_was_updated_still_mounts(micropython, tmp_path):
     image = littlefs_image.build(files, 512 << 10)
     remote = littlefs_image.Remote(len(image), lambda offset, size: image[offset : offset + size])
     littlefs_image.update(remote, {"short": b"after", "a/b/c": b"1" * 9000}, remove=("gone",))
-    flash = bytearray(image)
+    flash = bytearray(b"\xff" * VFS[3]) + image
     for offset, content in remote.changes():
-        flash[offset : offset + len(content)] = content
-    path = tmp_path / "vfs.bin"
-    path.write_bytes(flash)
-    done = subprocess.run(
-        [micropython, "-X", "heapsize=32M", HERE / "boot.py", path, SIM], capture_output=True, text=True
-    )
+        flash[VFS[3] + offset : VFS[3] + offset + len(content)] = content
+    done = subprocess.run(starting(micropython, bytes(flash), tmp_path), capture_output=True, text=True)
     assert done.stdout.split() == ["xxxxx", "after", "y" * 127], done.stdout + done.stderr
 
 

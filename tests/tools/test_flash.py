@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from flash_parts import TABLE, VFS, WIFI_PASSWORD, Board, Line, bench, micropython_image
+from flash_parts import TABLE, VFS, WIFI_PASSWORD, Board, Line, Rfc2217, bench, micropython_image
 
 from flashing import littlefs_image, nvs_image
+from flashing.bootloader import FAST, Bootloader
 from flashing.exits import TABLE as EXITS
 from flashing.exits import Exit
 
@@ -37,13 +38,20 @@ def test_everything_is_written_where_it_belongs(tool, board, image_file):
     image = image_file.read_bytes()
     assert flash[0x1000:0x9000] == image[:0x8000]
     assert flash[0xF000 : 0x1000 + len(image)] == image[0xE000:]
-    assert nvs_image.parse(flash[0x9000:0xF000]) == {}
     files = littlefs_image.read(flash[VFS[3] : VFS[3] + VFS[4]])
     assert {"main.py", "node.json"} <= files.keys()
     assert any(path.endswith("sensornode/app.mpy") for path in files)
     node = json.loads(files["node.json"])
-    assert node["wifi"] == [{"ssid": "roof", "password": WIFI_PASSWORD}]
-    assert node["claim"] == "00112233445566778899aabbccddeeff"
+    assert not {"wifi", "claim"} & node.keys()
+    assert node["broker"] == {"host": "192.0.2.1", "port": 1883}
+    assert not any(secret.encode() in flash[VFS[3] :] for secret in SECRETS)
+    assert nvs_image.parse(flash[0x9000:0xF000]) == {
+        "credentials": {
+            "wifi": f'[{{"ssid":"roof","password":"{WIFI_PASSWORD}"}}]'.encode(),
+            "mqtt": b'{"user":"bench-01","password":"mqtt-secret-word"}',
+            "claim": bytes.fromhex("00112233445566778899aabbccddeeff"),
+        }
+    }
     assert node["sensors"] == [{"driver": "tmp105", "scl": 22, "sda": 21, "address": "0x48"}]
     assert "pins.mpy" in files
 
@@ -65,8 +73,8 @@ def test_an_open_network_needs_no_password(tool, image_file, tmp_path, monkeypat
     words = bench("socket://127.0.0.1:1", image_file, tool.claim())
     run = tool.inside(monkeypatch, capsys, *words, "--image", path, "--open", "--wifi", "attic")
     assert run.returncode == 0, run.stderr
-    files = littlefs_image.read(path.read_bytes()[VFS[3] : VFS[3] + VFS[4]])
-    assert json.loads(files["node.json"])["wifi"] == [{"ssid": "attic"}]
+    nvs = nvs_image.parse(path.read_bytes()[0x9000:0xF000])
+    assert json.loads(nvs["credentials"]["wifi"]) == [{"ssid": "attic"}]
 
 
 def test_another_chip_is_refused_before_anything_is_written(tool, image_file, tmp_path):
@@ -129,6 +137,21 @@ def test_a_board_that_is_unplugged_in_the_middle_is_told(tool, board, image_file
     assert line.sent >= 60_000
 
 
+def test_a_chip_that_does_not_start_the_stub_is_written_without_it(tool, board, image_file):
+    line = Line(board.port, lambda data, sent: data.replace(b"OHAI", b"NOPE"))
+    run = tool.node(line.url, image_file, "--no-backup")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "--no-stub write-flash --compress" in run.stdout
+    assert board.flash()[0x1000:0x9000] == image_file.read_bytes()[:0x8000]
+
+
+def test_a_serial_server_that_refuses_the_speed(board, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "impatient"))
+    asked = Bootloader(Rfc2217(board.port, fastest=115_200).url, baud=FAST)
+    assert asked.describe().name == "esp32"
+    assert "--baud 115200" in asked.manual([], erase_all=False, whole=False)
+
+
 def test_nobody_at_the_port(tool, image_file):
     ended(tool.node("socket://127.0.0.1:1", image_file), Exit.NO_PORT)
     ended(tool.node("/dev/ttyNOTHERE", image_file), Exit.NO_PORT)
@@ -147,7 +170,8 @@ def old_node(tool, image_file, tmp_path, monkeypatch, capsys):
     assert tool.inside(monkeypatch, capsys, *words, "--image", path).returncode == 0
     flash = bytearray(path.read_bytes())
     values = {"key": KEY, "boot": 7, "seq": 65, "life": bytes((1, 0, 1, 255)) + bytes(31)}
-    flash[0x9000:0xF000] = nvs_image.build({"sensornode": values}, 0x6000)
+    nvs = {**nvs_image.parse(bytes(flash[0x9000:0xF000])), "sensornode": values}
+    flash[0x9000:0xF000] = nvs_image.build(nvs, 0x6000)
     board = Board(tmp_path, flash=bytes(flash))
     yield board
     board.stop()
@@ -171,7 +195,7 @@ def test_a_node_that_is_kept_keeps_key_and_settings_and_its_key_is_not_copied(to
     after = old_node.flash()
     assert after[0x9000:0xF000] == before[0x9000:0xF000]
     files = littlefs_image.read(after[VFS[3] : VFS[3] + VFS[4]])
-    assert json.loads(files["node.json"])["wifi"][0]["password"] == WIFI_PASSWORD
+    assert json.loads(files["node.json"])["node"] == "bench-01"
     assert "app_b/sensornode/app.mpy" in files  # the slot that NVS says the node starts from
     assert "app_a/sensornode/app.mpy" not in files
 
@@ -187,7 +211,7 @@ def test_a_node_that_is_erased_is_gone(tool, old_node, image_file):
     assert run.returncode == 0, run.stdout + run.stderr
     flash = old_node.flash()
     assert KEY not in flash
-    assert nvs_image.parse(flash[0x9000:0xF000]) == {}
+    assert nvs_image.parse(flash[0x9000:0xF000]).keys() == {"credentials"}
 
 
 def test_secrets_are_in_no_argument_list_and_no_file_and_sigterm_leaves_nothing(

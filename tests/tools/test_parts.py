@@ -4,7 +4,10 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import urllib.request
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -130,17 +133,35 @@ def test_the_sensor_table_is_that_of_the_module_pins(kind):
 @pytest.mark.parametrize("kind", hardware.kinds())
 def test_the_firmware_takes_the_configuration_of_every_kind(kind):
     found = hardware.load(kind)
+    identity = new_identity("roof", "n-1")
+    secrets = node_json.credentials(identity, ("net", ""))
     content = node_json.compose(
         found,
-        new_identity("roof", "n-1"),
+        identity,
         flash_settings.Broker("hub.local", 8883, b"-----BEGIN"),
-        ("net", ""),
+        secrets,
         interval=found.interval,
         publish=found.publish,
         spool=node_json.spool_bytes(2 << 20, 160 << 10),
+        keys={"site": "ab" * 64},
     )
+    assert identity.password.encode() not in content
+    assert identity.claim.hex().encode() not in content
     assert json.loads(content)["broker"]["ca"] == node_json.CA_FILE
-    assert json.loads(content)["wifi"] == [{"ssid": "net"}]
+    assert json.loads(content)["keys"] == {"site": "ab" * 64}
+    assert json.loads(secrets["wifi"]) == [{"ssid": "net"}]
+
+
+def test_what_the_firmware_would_not_read_or_no_network_takes_is_refused():
+    sources = flash_settings.Sources({}, {"FLASH_WIFI_SSID": "net", "FLASH_WIFI_PASSWORD": "short"}, {})
+    with pytest.raises(FlashError, match="5 bytes") as error:
+        flash_settings.wifi(sources)
+    assert "short" not in f"{error.value}{error.value.remedy}"
+    with pytest.raises(FlashError, match="33 bytes"):
+        flash_settings.wifi(flash_settings.Sources({"wifi.ssid": "n" * 33}, {"FLASH_WIFI_PASSWORD": ""}, {}))
+    long = node_json.Identity("roof", "n-1", bytes(16), "n-1", "p" * 1100)
+    with pytest.raises(FlashError, match="1024"):
+        node_json.credentials(long, ("net", ""))
 
 
 def test_the_spool_leaves_room_for_an_update():
@@ -260,45 +281,64 @@ def test_a_claim_of_sensorhub_nodes_add_is_taken(tmp_path):
         Claimed.load(path)
 
 
-async def test_the_api_is_asked_with_the_token_and_its_refusals_are_told(tmp_path):
-    import asyncio
-
-    from aiohttp import web
-
-    data = tmp_path / "data"
-    data.mkdir()
-
-    async def add(request: web.Request) -> web.Response:
-        if request.headers["Authorization"] != "Bearer right":
-            return web.json_response({"error": "wrong token"}, status=401)
-        body = await request.json()
-        if body["site"] != "roof":
-            return web.json_response({"error": "this is the site roof"}, status=409)
-        Claims(data / "claims.json").add(body["node"], body["kind"], bytes.fromhex(body["claim"]))
-        return web.json_response({}, status=201)
-
-    app = web.Application()
-    app.add_routes([web.post("/api/v1/nodes", add)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        enrolment = Enrolment(new_identity("roof", "a-1"), "air")
-        await asyncio.to_thread(Remote(url, "right").register, enrolment)
-        assert Claims(data / "claims.json").find("a-1", enrolment.identity.claim)
-        for remote, made, code in (
-            (Remote(url, "wrong"), enrolment, Exit.REFUSED),
-            (Remote(url, "right"), Enrolment(new_identity("cellar", "a-1"), "air"), Exit.CLAIM),
-            (Remote(url + "/nothing", "right"), enrolment, Exit.REFUSED),
-            (Remote("http://127.0.0.1:1", "right"), enrolment, Exit.UNREACHABLE),
-        ):
+def test_the_api_is_asked_with_the_token_and_its_refusals_are_told(gateway):
+    url, token = gateway.url, gateway.TOKEN
+    enrolment = Enrolment(new_identity("roof", "a-1"), "air", bytes(20), "u33d8")
+    key = Remote(url, token).prepare(enrolment)
+    assert len(bytes.fromhex(key)) == 64
+    assert Local(gateway.data).prepare(enrolment) == key
+    Remote(url, token).register(enrolment)
+    assert Claims(gateway.data / "claims.json").find("a-1", enrolment.identity.claim)
+    assert check_password(enrolment.identity.password, Users.of(gateway.data).read()["a-1"])
+    again = replace(enrolment, identity=new_identity("roof", "a-1"), replace=True)
+    Remote(url, token).prepare(again)
+    Remote(url, token).register(again)
+    assert check_password(again.identity.password, Users.of(gateway.data).read()["a-1"])
+    elsewhere = Enrolment(new_identity("cellar", "a-2"), "air")
+    for registrar, made, code in (
+        (Remote(url, token + "x"), enrolment, Exit.REFUSED),
+        (Remote(url, "not ascii \u00e9\u4e00"), enrolment, Exit.UNREACHABLE),
+        (Remote(url, token), enrolment, Exit.NAME_TAKEN),
+        (Remote(url, token), elsewhere, Exit.CLAIM),
+        (Remote(url + "/nothing", token), enrolment, Exit.REFUSED),
+        (Remote("http://127.0.0.1:1", token), enrolment, Exit.UNREACHABLE),
+        (Local(gateway.data), enrolment, Exit.NAME_TAKEN),
+        (Local(gateway.data), elsewhere, Exit.CLAIM),
+    ):
+        for step in (registrar.prepare, registrar.register):
+            if isinstance(registrar, Local) and step == registrar.register:
+                continue
             with pytest.raises(FlashError) as error:
-                await asyncio.to_thread(remote.register, made)
+                step(made)
             assert error.value.code is code
-        assert "right" not in repr(Remote(url, "right"))
-    finally:
-        await runner.cleanup()
+            assert token not in f"{error.value}{error.value.remedy}"
+    with pytest.raises(FlashError) as error:
+        Remote(url, token).register(replace(enrolment, place="nowhere", replace=True))
+    assert error.value.code is Exit.CLAIM
+    assert token not in repr(Remote(url, token))
+
+
+def test_a_token_is_not_carried_to_where_a_gateway_points():
+    seen = []
+
+    class Pointing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Pointing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(FlashError, match="somewhere else"):
+            Remote(f"http://127.0.0.1:{server.server_port}", "token").prepare(
+                Enrolment(new_identity("roof", "a-1"), "air")
+            )
+        server.shutdown()
+    assert seen == ["/api/v1/enrolment?node=a-1"]
 
 
 def test_the_manifest_is_whole_and_invents_no_hash():
@@ -308,6 +348,47 @@ def test_the_manifest_is_whole_and_invents_no_hash():
         assert bool(pinned.sha256) == bool(pinned.size)
     boards = {pinned.board for pinned in images.load_manifest()}
     assert {hardware.load(kind).firmware for kind in ("weather", "air", "bench")} <= boards
+
+
+def test_an_image_that_a_person_vouches_for_is_pinned(tmp_path):
+    import hashlib
+
+    from flash_parts import micropython_image
+
+    manifest = tmp_path / "firmware.toml"
+    manifest.write_text(images.MANIFEST.read_text())
+    path = tmp_path / "ESP32_GENERIC-20240602-v1.23.0.bin"
+    path.write_bytes(micropython_image())
+    pinned = images.pin(path, manifest=manifest)
+    assert pinned.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    before, after = images.load_manifest(), images.load_manifest(manifest)
+    assert pinned in after
+    assert [row for row in after if row != pinned] == [row for row in before if row.board != "ESP32_GENERIC"]
+    assert manifest.read_text().startswith("# The MicroPython images")
+    images.keep(pinned, path.read_bytes(), tmp_path / "cache")
+
+    def get(sha256: str) -> images.Image:
+        return images.from_manifest(
+            "ESP32_GENERIC",
+            "esp32",
+            sha256,
+            cache=tmp_path / "cache",
+            offline=True,
+            progress=lambda done, total: None,
+            manifest=manifest,
+        )
+
+    assert get("").trusted
+    with pytest.raises(FlashError) as error:
+        get("0" * 64)
+    assert error.value.code is Exit.FIRMWARE_HASH
+    path.rename(tmp_path / "other.bin")
+    with pytest.raises(FlashError) as error:
+        images.pin(tmp_path / "other.bin", manifest=manifest)
+    assert error.value.code is Exit.NO_FIRMWARE
+    with pytest.raises(FlashError) as error:
+        images.pin(tmp_path / "other.bin", "ESP32_GENERIC_S3", manifest=manifest)
+    assert error.value.code is Exit.FIRMWARE_UNFIT
 
 
 def test_a_fetched_image_is_checked_before_it_is_kept(tmp_path, monkeypatch):

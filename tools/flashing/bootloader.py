@@ -28,6 +28,8 @@ SLOW: Final = 115_200
 SILENCE_S: Final = 90.0
 """esptool tells its progress many times a second; only a whole-chip erase is silent for long, 16 MB for up to a minute."""
 LITTLE: Final = 0x1000
+LITTLE_REMOTE: Final = 0x400
+"""Over RFC 2217 pyserial takes 0.2 s for each command, and the stub is sent with fewer than 20."""
 SLOWLY: Final = 0x10000
 """More than this is not read without the stub: 64 bytes a command."""
 _PROGRESS: Final = re.compile(r"(Writing|Reading)[^%]*?(\d+(?:\.\d+)?) ?%")
@@ -72,7 +74,7 @@ class Bootloader:
         port: device or pyserial URL.
         chip: name for `--chip`; empty to let esptool find out.
         baud: speed after the connection, 0 to leave it to esptool and its environment.
-        stub: whether esptool may load its stub.
+        stub: whether esptool may load its stub; when the chip does not start it, it is done without from then on.
         wire_s: seconds that esptool took so far.
         verbose: gets every line that esptool prints.
     """
@@ -102,7 +104,8 @@ class Bootloader:
         Raises:
             FlashError: it cannot be read.
         """
-        ways = (False, self.stub) if size <= LITTLE else (self.stub, False)
+        little = LITTLE_REMOTE if self.port.startswith("rfc2217:") else LITTLE
+        ways = (False, self.stub) if size <= little else (self.stub, False)
         for stub in dict.fromkeys(ways):
             try:
                 with private_file() as file:
@@ -161,6 +164,8 @@ class Bootloader:
 
     def _command(self, command: str, stub: bool) -> list[str]:
         speed = SLOW if self._slow else self.baud
+        # left to itself esptool compresses with its stub only; the boot loaders can do it too, and most of a file system is empty
+        squeezed = command == "write-flash" and not stub
         return [
             sys.executable,
             "-m",
@@ -171,6 +176,7 @@ class Bootloader:
             *(("--baud", str(speed)) if speed else ()),
             *(() if stub else ("--no-stub",)),
             command,
+            *(("--compress",) if squeezed else ()),
         ]
 
     def _run(
@@ -185,6 +191,9 @@ class Bootloader:
         began = time.monotonic()
         try:
             code, said = self._session(self._command(command, stub), words, files, progress)
+            if code and stub and _stub_did_not_start(said):
+                self.stub = stub = False
+                code, said = self._session(self._command(command, stub), words, files, progress)
             if code and not self._slow and self._may_be_speed(said):
                 # the port may be gone and back: give it the time to enumerate
                 self._slow = True
@@ -311,6 +320,11 @@ def parse_chip(said: str) -> Chip:
     return Chip(
         name.lower().replace("-", ""), find(r"^Chip type:\s+(.+)$") or name, mac.lower(), flash, psram
     )
+
+
+def _stub_did_not_start(said: str) -> bool:
+    """The chip's own boot loader took the stub and then nothing came of it: some emulators and bridges are like that."""
+    return "Uploading stub" in said and "Stub flasher running" not in said and not _refused_to_open(said)
 
 
 def _refused_to_open(said: str) -> bool:

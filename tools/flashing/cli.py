@@ -14,7 +14,7 @@ import typer
 
 from flashing import doctor as doctor_room
 from flashing import factory as factory_room
-from flashing import hardware, monitor, ports, registration, settings, steps
+from flashing import hardware, images, monitor, ports, registration, settings, steps
 from flashing.bootloader import Bootloader
 from flashing.exits import TABLE, Exit, FlashError
 from flashing.exits import document as exit_table
@@ -239,8 +239,21 @@ def register(
     sources = _sources(settings_file, {}, open_network=False)
     enrolment = registration.take_in(file, sources.need("gateway.token"))
     local = Local(Path(gateway_dir))
-    local.check_site(enrolment.identity.site)
+    local.prepare(enrolment)
     print(local.register(enrolment))
+
+
+@app.command()
+def pin(
+    file: Annotated[Path, typer.Argument(help="MicroPython image that you have downloaded and trust.")],
+    board: Annotated[
+        str, typer.Option(help="MicroPython's name of its board, when the file has another name.")
+    ] = "",
+) -> None:
+    """Record size and SHA-256 of a MicroPython image in tools/firmware.toml, and keep the image in the cache."""
+    pinned = images.pin(file, board)
+    kept = images.keep(pinned, file.read_bytes(), images.cache_directory(os.environ))
+    print(f"{pinned.file_name}: {pinned.size} bytes, SHA-256 {pinned.sha256}; kept as {kept}")
 
 
 @app.command()

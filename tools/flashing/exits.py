@@ -35,6 +35,7 @@ class Exit(IntEnum):
     UNREACHABLE = 60
     REFUSED = 61
     CLAIM = 62
+    NAME_TAKEN = 63
     NO_ANNOUNCE = 70
     NO_READING = 71
     UNHEALTHY = 80
@@ -128,6 +129,10 @@ TABLE: Final[Mapping[Exit, Meaning]] = {
     ),
     Exit.CLAIM: Meaning(
         "the claim cannot be used or made", "Make a new claim with sensorhub nodes add NAME."
+    ),
+    Exit.NAME_TAKEN: Meaning(
+        "the gateway has a node of this name",
+        "Choose another --name, or say --erase to put this board in its place.",
     ),
     Exit.NO_ANNOUNCE: Meaning(
         "the board is written but its node has not announced itself in time",

@@ -20,7 +20,7 @@ from flashing.private import write_private
 from flashing.registration import Carried, Claimed, Enrolment, Local, Registrar, Remote, new_identity
 from flashing.settings import Broker, Sources
 from flashing.steps import Screen, Step
-from flashing.watch import ApiWatch, BrokerWatch, LogWatch, Sight, Watch, wait
+from flashing.watch import ApiWatch, LogWatch, Sight, Watch, wait
 
 STEPS: Final = ("port", "micropython", "chip", "backup", "image", "write", "register", "reading")
 KEEP: Final = "keep"
@@ -152,9 +152,10 @@ class Flash:
         renewing = wishes.existing == KEEP
         registrar = None if renewing else self._registrar()
         identity = Identity(wishes.site, wishes.name) if renewing else self._identity()
-        # a node that is kept knows its networks and broker already
+        # a node that is kept knows its networks, broker and keys already
         broker = Broker("", 0) if renewing else self._broker()
         wifi = ("", "") if renewing else self._wifi()
+        keys = {} if registrar is None else self._keys(registrar.prepare(self._enrolment(identity)))
         with screen.step(STEPS[0]) as step:
             port = ports.choose(wishes.port, self.ask_port)
             step.say(str(port))
@@ -168,15 +169,13 @@ class Flash:
         chip = self._chip(board)
         found = self._backup(board, chip, layout, identity)
         keeping = found is not None and renewing
-        if found is not None and renewing:
-            identity, broker = _configured(found, identity)
-        writes = self._image(image, layout, identity, broker, wifi, found if keeping else None)
+        writes = self._image(image, layout, identity, broker, wifi, keys, found if keeping else None)
         outcome = Outcome(mac=chip.mac, url=self._page())
         with contextlib.ExitStack() as stack:
-            watch = self._early_watch(stack, identity)
+            watch = self._watch(stack, identity)
             self._write(board, writes, erase_all=wishes.existing == ERASE)
             self._register(registrar, identity, already=keeping)
-            self._await(watch, stack, identity, broker, outcome)
+            self._await(watch, identity, outcome)
         self._end(outcome, board.wire_s)
         return outcome
 
@@ -185,8 +184,10 @@ class Flash:
         screen.total = 2 if wishes.image is None else 3
         identity = self._identity()
         broker, wifi = self._broker(), self._wifi()
+        registrar = None if wishes.dry_run else self._registrar(needed=False)
+        keys = self._keys("" if registrar is None else registrar.prepare(self._enrolment(identity)))
         image, layout = self._micropython()
-        writes = self._image(image, layout, identity, broker, wifi, None)
+        writes = self._image(image, layout, identity, broker, wifi, keys, None)
         if wishes.image is not None:
             with screen.step("merge") as step:
                 merged = merge(writes, self.hardware.flash_bytes)
@@ -199,8 +200,7 @@ class Flash:
                 step.say(
                     f"{wishes.image}, {len(merged) >> 20} MB from address 0, mode 0600: it holds secrets"
                 )
-            registrar = self._registrar(needed=False)
-            if registrar is not None and not wishes.dry_run:
+            if registrar is not None:
                 screen.line(f"registered: {registrar.register(self._enrolment(identity))}")
         else:
             board = Bootloader(wishes.port or "PORT", baud=wishes.baud or FAST, stub=wishes.stub)
@@ -217,9 +217,7 @@ class Flash:
         if self.carried is not None:
             return Carried(self.carried, self.sources.need("gateway.token"))
         if directory:
-            local = Local(Path(directory))
-            local.check_site(self.wishes.site)
-            return local
+            return Local(Path(directory))
         if url and (self.sources.find("gateway.token") or self.sources.prompt):
             return Remote(url, self.sources.need("gateway.token"))
         if not needed:
@@ -246,7 +244,17 @@ class Flash:
         return new_identity(self.wishes.site, self.wishes.name, self.sources.find("broker.password") or "")
 
     def _enrolment(self, identity: Identity) -> Enrolment:
-        return Enrolment(identity, self.hardware.kind, self.wishes.owner, self.wishes.place)
+        wishes = self.wishes
+        replace = wishes.existing == ERASE
+        return Enrolment(identity, self.hardware.kind, wishes.owner, wishes.place, replace)
+
+    def _keys(self, of_gateway: str) -> dict[str, str]:
+        """The public keys that the node will obey: those that were said, else the gateway's."""
+        found = {
+            "site": self.sources.find("gateway.site_key") or of_gateway,
+            "release": self.sources.find("gateway.release_key") or "",
+        }
+        return {name: key.lower() for name, key in found.items() if key}
 
     def _broker(self) -> Broker:
         directory = self.sources.find("gateway.dir")
@@ -262,7 +270,7 @@ class Flash:
         return settings.broker(self.sources, fallback)
 
     def _wifi(self) -> tuple[str, str]:
-        return self.sources.need("wifi.ssid"), self.sources.need("wifi.password")
+        return settings.wifi(self.sources)
 
     def _page(self) -> str:
         url = self.sources.find("gateway.url")
@@ -383,12 +391,14 @@ class Flash:
 
     def _table(self, board: Bootloader, step: Step) -> tuple[partitions.Partition, ...]:
         """The board's own partition table; empty when it has none."""
-        try:
-            return partitions.parse_table(
-                board.read(partitions.TABLE_OFFSET, partitions.TABLE_BYTES, step.bar)
-            )
-        except ValueError:
-            return ()
+        for size in (partitions.TABLE_MOSTLY, partitions.TABLE_BYTES):
+            content = board.read(partitions.TABLE_OFFSET, size, step.bar)
+            try:
+                if partitions.is_whole(content):
+                    return partitions.parse_table(content)
+            except ValueError:
+                return ()
+        return ()
 
     def _save(self, found: Found, chip: Chip) -> Path:
         wishes = self.wishes
@@ -425,6 +435,7 @@ class Flash:
         identity: Identity,
         broker: Broker,
         wifi: tuple[str, str],
+        keys: Mapping[str, str],
         kept: Found | None,
     ) -> list[Write]:
         """Everything to write, in the order of addresses."""
@@ -449,26 +460,31 @@ class Flash:
                 publish = wishes.publish or max(hardware.publish // interval, 1) * interval
                 if broker.ca:
                     files[node_json.CA_FILE] = broker.ca
+                secrets = node_json.credentials(identity, wifi)
                 files[node_json.FILE] = node_json.compose(
                     hardware,
                     identity,
                     broker,
-                    wifi,
+                    secrets,
                     interval=interval,
                     publish=publish,
                     spool=node_json.spool_bytes(vfs.size, size),
                     ntp=wishes.ntp,
+                    keys=keys,
                 )
                 writes = _around(writes[0], nvs)
-                writes.append(Write(nvs.offset, nvs_image.build({}, nvs.size), "nvs.bin"))
+                writes.append(
+                    Write(nvs.offset, nvs_image.build({nvs_image.CREDENTIALS: secrets}, nvs.size), "nvs.bin")
+                )
                 otadata = [part for part in layout.partitions if part.type == 1 and part.subtype == 0]
                 writes += [Write(part.offset, b"\xff" * part.size, "otadata.bin") for part in otadata]
                 writes.append(Write(vfs.offset, littlefs_image.build(files, vfs.size), "vfs.bin"))
-            step.say(f"{len(files)} files, {size / 1024:.0f} kB of application {application.version()}")
+            note = "" if kept is not None or "site" in keys else "; no site key, so no signed settings"
+            step.say(f"{len(files)} files, {size / 1024:.0f} kB of application {application.version()}{note}")
         return sorted(writes, key=lambda write: write.offset)
 
-    def _early_watch(self, stack: contextlib.ExitStack, identity: Identity) -> Watch | None:
-        """A watch that has to look before the node starts; None when there is none such."""
+    def _watch(self, stack: contextlib.ExitStack, identity: Identity) -> Watch | None:
+        """Where the node will be seen to arrive, from before it starts; None when that is not waited for."""
         if not self.wishes.wait or self.carried is not None:
             return None
         directory, url = self.sources.find("gateway.dir"), self.sources.find("gateway.url")
@@ -515,19 +531,15 @@ class Flash:
     def _await(
         self,
         watch: Watch | None,
-        stack: contextlib.ExitStack,
         identity: Identity,
-        broker: Broker,
         outcome: Outcome,
     ) -> None:
         wishes, hardware = self.wishes, self.hardware
         with self.screen.step(STEPS[7]) as step:
-            if not wishes.wait or self.carried is not None:
-                step.say("not waited for")
-                return
             if watch is None:
-                watch = BrokerWatch(broker, identity)
-                stack.callback(watch.close)
+                unseen = wishes.wait and self.carried is None
+                step.say("not waited for" + (": no --gateway or --gateway-dir to look at" if unseen else ""))
+                return
             sight = wait(
                 watch, lambda seen: bool(seen.key_id), wishes.timeout, lambda part: step.bar("announce", part)
             )
@@ -614,16 +626,6 @@ def _former(names: Sequence[str]) -> list[str]:
     """Those of the names at the root that are an older application."""
     folders = {application.PACKAGE, *application.slots()}
     return [name for name in names if Path(name).suffix in (".py", ".mpy") or name in folders]
-
-
-def _configured(found: Found, identity: Identity) -> tuple[Identity, Broker]:
-    """Identity and broker of a node that is kept, as its own configuration has them."""
-    files = littlefs_image.read_some(found.disk, _CONFIGURATION)
-    link = json.loads(files[node_json.FILE])["broker"]
-    user, password = str(link.get("user", identity.name)), str(link.get("password", ""))
-    ca = files.get(str(link.get("ca", "")), b"")
-    port = int(link.get("port", settings.MQTTS_PORT if ca else settings.MQTT_PORT))
-    return replace(identity, user=user, password=password), Broker(str(link["host"]), port, ca)
 
 
 def _slots_in_use(nvs: bytes) -> tuple[int, ...]:

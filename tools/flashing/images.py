@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from flashing.exits import Exit, FlashError
+from flashing.partitions import layout_of
 
 MANIFEST: Final = Path(__file__).resolve().parents[1] / "firmware.toml"
 LARGEST: Final = 16 << 20
@@ -116,6 +118,43 @@ def from_file(path: Path, sha256: str = "") -> Image:
     return _checked(content, path.name, sha256)
 
 
+def pin(path: Path, board: str = "", manifest: Path = MANIFEST) -> Pinned:
+    """Records size and SHA-256 of an image that a person vouches for; every other line of the manifest stays as it is.
+
+    Args:
+        path: the file.
+        board: MicroPython's name of the board; empty for the row whose file has this name.
+        manifest: the pinned images.
+
+    Raises:
+        FlashError: the file cannot be read, is no complete image for the chip, or the manifest has no row for it.
+    """
+    image = from_file(path)
+    rows = load_manifest(manifest)
+    fitting = [row for row in rows if (row.board == board if board else row.file_name == path.name)]
+    if not fitting:
+        known = ", ".join(row.file_name for row in rows)
+        raise FlashError(
+            Exit.NO_FIRMWARE,
+            f"{manifest.name} has no image {board or path.name}; it has {known}",
+            "Name its board with --board, or add a row for it.",
+        )
+    row = replace(fitting[0], size=len(image.content), sha256=image.sha256)
+    layout_of(image.content, row.chip, LARGEST)
+    head, *tables = re.split(r"(?m)^(?=\[\[image\]\])", manifest.read_text(encoding="utf-8"))
+    for number, table in enumerate(tables):
+        if row.url in table:
+            table = re.sub(r"(?m)^size = .*$", f"size = {row.size}", table)
+            tables[number] = re.sub(r"(?m)^sha256 = .*$", f'sha256 = "{row.sha256}"', table)
+    try:
+        manifest.write_text(head + "".join(tables), encoding="utf-8")
+    except OSError as error:
+        raise FlashError(
+            Exit.NO_FIRMWARE, f"{manifest} cannot be written: {error.strerror}", "Make it writable."
+        ) from None
+    return row
+
+
 def from_manifest(
     board: str,
     chip: str,
@@ -145,11 +184,16 @@ def from_manifest(
         raise FlashError(Exit.NO_FIRMWARE, f"{manifest.name} pins no MicroPython for {board} ({chip})")
     pinned = fitting[0]
     expected = pinned.sha256 or sha256.lower()
+    if sha256 and sha256.lower() != expected:
+        raise FlashError(
+            Exit.FIRMWARE_HASH, f"{manifest.name} pins {pinned.file_name} with another SHA-256: {expected}"
+        )
     if not expected:
         raise FlashError(
             Exit.NO_FIRMWARE,
             f"{manifest.name} records no SHA-256 for {pinned.file_name}, and unchecked code is not fetched",
-            f"Download {pinned.url} yourself and give it with --firmware, or give its SHA-256 with --sha256.",
+            f"Download {pinned.url} yourself and give it with --firmware (tools/flash pin FILE records it for good), or "
+            "give its SHA-256 with --sha256.",
         )
     path = cache / pinned.file_name
     if not path.exists():
@@ -161,11 +205,29 @@ def from_manifest(
             )
         content = _fetch(pinned, progress)
         _checked(content, pinned.file_name, expected, pinned.size)
+        keep(pinned, content, cache)
+    return _checked(path.read_bytes(), os.fspath(path), expected, pinned.size)
+
+
+def keep(pinned: Pinned, content: bytes, cache: Path) -> Path:
+    """Puts an image into the cache, whole or not at all; returns where.
+
+    Raises:
+        FlashError: the cache cannot be written.
+    """
+    path = cache / pinned.file_name
+    temporary = path.with_suffix(f".{os.getpid()}.new")
+    try:
         cache.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.new")
         temporary.write_bytes(content)
         temporary.replace(path)
-    return _checked(path.read_bytes(), os.fspath(path), expected, pinned.size)
+    except OSError as error:
+        raise FlashError(
+            Exit.NO_FIRMWARE,
+            f"{path} cannot be written: {error.strerror}",
+            "Set XDG_CACHE_HOME to a writable directory.",
+        ) from None
+    return path
 
 
 def _fetch(pinned: Pinned, progress: Callable[[int, int], None]) -> bytes:

@@ -1,4 +1,8 @@
-"""`node.json`, the configuration that a node is flashed with."""
+"""What a node is configured with: `node.json` in its file system, and its credentials in NVS.
+
+Nothing in `node.json` is secret. Networks, MQTT login and the one-time claim are blobs of the NVS namespace `credentials`, from
+where the firmware adds them (firmware/sensornode/config.py, `complete`).
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,8 @@ CA_FILE: Final = "ca.pem"
 SPOOL_MOST: Final = 1 << 20
 SPOOL_STEP: Final = 1 << 16
 SPOOL_LEAST: Final = 1 << 16
+CREDENTIAL_MOST: Final = 1024
+"""Bytes that the firmware reads of one credential (firmware/sensornode/board.py)."""
 RESERVE: Final = 128 << 10
 """Flash left free for an update's configuration, the ends of blocks and directories."""
 
@@ -58,11 +64,44 @@ def spool_bytes(vfs_bytes: int, application_bytes: int) -> int:
     return min(SPOOL_MOST, left // SPOOL_STEP * SPOOL_STEP)
 
 
+def credentials(identity: Identity, wifi: tuple[str, str]) -> dict[str, bytes]:
+    """What goes into the NVS namespace `credentials`: key to blob.
+
+    Args:
+        identity: the node's MQTT login and claim.
+        wifi: network name and password, the password empty for an open network.
+
+    Raises:
+        FlashError: something is longer than the firmware reads.
+    """
+    network = {"ssid": wifi[0]}
+    if wifi[1]:
+        network["password"] = wifi[1]
+    login = {"user": identity.user or identity.name}
+    if identity.password:
+        login["password"] = identity.password
+    found = {"wifi": _compact([network]), "mqtt": _compact(login)}
+    if identity.claim is not None:
+        found["claim"] = identity.claim
+    for name, blob in found.items():
+        if len(blob) > CREDENTIAL_MOST:
+            raise FlashError(
+                Exit.SETTINGS,
+                f"the {name} credentials have {len(blob)} bytes; {CREDENTIAL_MOST} is the most",
+                "Shorten them.",
+            )
+    return found
+
+
+def _compact(data: Any) -> bytes:
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+
+
 def compose(
     hardware: Hardware,
     identity: Identity,
     broker: Broker,
-    wifi: tuple[str, str],
+    secrets: Mapping[str, bytes],
     *,
     interval: int,
     publish: int,
@@ -75,9 +114,9 @@ def compose(
 
     Args:
         hardware: the kind of node.
-        identity: name and secrets.
+        identity: the names; its secrets are left out.
         broker: as the node reaches it.
-        wifi: network name and password, the password empty for an open network.
+        secrets: what `credentials` has made; looked at with the file, and not put into it.
         interval: seconds between samples.
         publish: seconds between messages.
         spool: bytes of flash for unsent messages.
@@ -88,14 +127,9 @@ def compose(
     Raises:
         FlashError: the firmware would refuse it.
     """
-    link: dict[str, Any] = {"host": broker.host, "port": broker.port, "user": identity.user or identity.name}
-    if identity.password:
-        link["password"] = identity.password
+    link: dict[str, Any] = {"host": broker.host, "port": broker.port}
     if broker.ca:
         link["ca"] = CA_FILE
-    network = {"ssid": wifi[0]}
-    if wifi[1]:
-        network["password"] = wifi[1]
     data: dict[str, Any] = {
         "site": identity.site,
         "node": identity.name,
@@ -104,17 +138,14 @@ def compose(
         "interval": interval,
         "publish": publish,
         "broker": link,
-        "wifi": [network],
         "sensors": list(hardware.sensors if sensors is None else sensors),
         "spool": {"bytes": spool},
     }
-    if identity.claim is not None:
-        data["claim"] = identity.claim.hex()
     if ntp:
         data["ntp"] = list(ntp)
     if keys:
         data["keys"] = dict(keys)
-    check(data)
+    check(data, secrets)
     return encode(data)
 
 
@@ -123,8 +154,8 @@ def encode(data: Mapping[str, Any]) -> bytes:
     return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def check(data: Mapping[str, Any], firmware: Path = FIRMWARE) -> None:
-    """Has the firmware's own code look at a configuration.
+def check(data: Mapping[str, Any], secrets: Mapping[str, bytes], firmware: Path = FIRMWARE) -> None:
+    """Has the firmware's own code look at a configuration and the credentials that complete it.
 
     Raises:
         FlashError: it would stop the node's start.
@@ -137,7 +168,7 @@ def check(data: Mapping[str, Any], firmware: Path = FIRMWARE) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     try:
-        module.Config(json.loads(json.dumps(data)), FILE)
+        module.Config(module.complete(json.loads(json.dumps(data)), secrets), FILE)
     except module.ConfigError as error:
         raise FlashError(
             Exit.SETTINGS, f"the node would refuse its configuration: {error}", "Correct that setting."

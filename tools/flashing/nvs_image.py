@@ -23,6 +23,8 @@ from flashing.partitions import BLOCK
 NAMESPACE: Final = "sensornode"
 """Where the firmware keeps its state (firmware/nodeboot.py)."""
 PRIVATE_KEY: Final = "key"
+CREDENTIALS: Final = "credentials"
+"""Where it looks for networks, MQTT login and claim (firmware/sensornode/board.py)."""
 
 _ENTRY: Final = 32
 _ENTRIES: Final = 126

@@ -16,6 +16,8 @@ from flashing.exits import Exit, FlashError
 
 TABLE_OFFSET: Final = 0x8000
 TABLE_BYTES: Final = 0xC00
+TABLE_MOSTLY: Final = 0x100
+"""Most tables are shorter, and reading takes its time."""
 BLOCK: Final = 4096
 _ENTRY: Final = struct.Struct("<2sBBII16sI")
 _MAGIC: Final = b"\xaa\x50"
@@ -92,6 +94,12 @@ def parse_table(data: bytes) -> tuple[Partition, ...]:
         name = label.split(b"\0")[0].decode("ascii", "replace")
         found.append(Partition(name, kind, subtype, offset, size))
     return tuple(found)
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether the end of the table is within these bytes."""
+    starts = range(0, len(data) - _ENTRY.size + 1, _ENTRY.size)
+    return len(data) >= TABLE_BYTES or any(data[start : start + 2] != _MAGIC for start in starts)
 
 
 def layout_of(image: bytes, chip: str, flash_bytes: int) -> Layout:

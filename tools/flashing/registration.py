@@ -8,6 +8,7 @@ Four ways, chosen by what is at hand:
 - `Claimed`: a file that `sensorhub nodes add` has made on the gateway; nothing is left to register.
 
 The claim and the MQTT password are made here, and registered after the board is written: a board that failed leaves nothing behind.
+Before that the gateway is asked what would keep it from taking the node (`prepare`), so that no board is written in vain.
 """
 
 from __future__ import annotations
@@ -18,21 +19,26 @@ import json
 import secrets
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from flashing.exits import Exit, FlashError
 from flashing.node_json import Identity
 from flashing.private import write_private
+from sensorhub.control.keys import load_or_create_key
 from sensorhub.errors import SensorhubError
-from sensorhub.ingest.users import Users
+from sensorhub.ingest.admission import Admissions
 from sensorhub.log.entries import Genesis, decode_entry
 from sensorhub.log.reader import LogReader
-from sensorhub.nodes.claims import CLAIM_BYTES, Claims
+from sensorhub.nodes.claims import CLAIM_BYTES
+from sensorhub.wire import public_key_of
 
 FORMAT: Final = "sensorhub-enrol/1"
 TIMEOUT_S: Final = 10.0
+_MOST: Final = 65_536
 _CONTEXT: Final = b"sensorhub enrolment file, version 1"
 
 
@@ -45,12 +51,14 @@ class Enrolment:
         kind: sort of node.
         owner: account address on the chain (20 bytes), or None.
         place: geohash of five characters, or empty.
+        replace: whether it takes the place of a node of this name.
     """
 
     identity: Identity
     kind: str
     owner: bytes | None = None
     place: str = ""
+    replace: bool = False
 
     def record(self) -> dict[str, Any]:
         """As JSON; holds the claim and the password."""
@@ -62,11 +70,19 @@ class Enrolment:
             "place": self.place,
             "claim": (self.identity.claim or b"").hex(),
             "mqtt_password": self.identity.password,
+            "replace": self.replace,
         }
 
 
 class Registrar(Protocol):
     """A way to register."""
+
+    def prepare(self, enrolment: Enrolment) -> str:
+        """The public key that the site's nodes take settings from, hexadecimal; empty when it is not known.
+
+        Raises:
+            FlashError: the gateway would not take the node.
+        """
 
     def register(self, enrolment: Enrolment) -> str:
         """Registers; returns a line for people. Raises FlashError."""
@@ -117,6 +133,16 @@ class Local:
 
     data_dir: Path
 
+    def prepare(self, enrolment: Enrolment) -> str:
+        identity = enrolment.identity
+        self.check_site(identity.site)
+        try:
+            if not enrolment.replace and Admissions(self.data_dir).knows(identity.name):
+                raise _taken(identity.name)
+            return public_key_of(load_or_create_key(self.data_dir / "keys" / "site.key")).hex()
+        except SensorhubError as error:
+            raise FlashError(Exit.CLAIM, str(error), "Correct what the gateway refuses.") from None
+
     def check_site(self, site: str) -> None:
         """Raises FlashError when the gateway serves another site."""
         if not self.data_dir.is_dir():
@@ -134,10 +160,15 @@ class Local:
     def register(self, enrolment: Enrolment) -> str:
         identity = enrolment.identity
         try:
-            Claims(self.data_dir / "claims.json").add(
-                identity.name, enrolment.kind, identity.claim, enrolment.owner, enrolment.place
+            Admissions(self.data_dir).admit(
+                identity.name,
+                enrolment.kind,
+                claim=identity.claim or b"",
+                password=identity.password,
+                owner=enrolment.owner,
+                place=enrolment.place,
+                replace=enrolment.replace,
             )
-            Users.of(self.data_dir).add(identity.name, identity.password)
         except SensorhubError as error:
             raise FlashError(Exit.CLAIM, str(error), "Correct what the gateway refuses.") from None
         return f"claim and MQTT user in {self.data_dir}"
@@ -152,46 +183,98 @@ def site_of(data_dir: Path) -> str:
     return first.site if isinstance(first, Genesis) else ""
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Whoever answers elsewhere must not get the token."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A gateway behind its API: POST /api/v1/nodes with the token as bearer.
-
-    The body is what `Enrolment.record` gives; 201 says that it was taken, 401 and 403 that the token is not, 409 and 422 that
-    the gateway refuses, with the reason under `error`.
-    """
+    """A gateway behind its API, with the token as bearer: gateway/sensorhub/web/README.md, "Enrolling nodes"."""
 
     url: str
     token: str = field(repr=False)
 
-    def register(self, enrolment: Enrolment) -> str:
-        body = json.dumps(enrolment.record()).encode()
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
-        request = urllib.request.Request(  # noqa: S310 - the scheme is checked where the URL comes in
-            f"{self.url}/api/v1/nodes", body, headers, method="POST"
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310
-                return f"taken by {self.url}"
-        except urllib.error.HTTPError as error:
-            said = _said(error)
-            if error.code in (401, 403):
-                raise FlashError(Exit.REFUSED, f"{self.url} refuses the token{said}") from None
-            if error.code in (404, 405):
-                raise FlashError(
-                    Exit.REFUSED,
-                    f"{self.url} enrols no nodes over its API",
-                    "Run sensorhub nodes add NAME on the gateway and give the file with --claim.",
-                ) from None
+    def prepare(self, enrolment: Enrolment) -> str:
+        identity = enrolment.identity
+        said = self._ask("GET", f"/api/v1/enrolment?node={identity.name}", None)
+        if said.get("site") != identity.site:
             raise FlashError(
-                Exit.CLAIM, f"{self.url} refuses the node{said}", "Correct what the gateway refuses."
-            ) from None
-        except (urllib.error.URLError, OSError) as error:
+                Exit.CLAIM,
+                f"the gateway at {self.url} serves the site {said.get('site')!r}, not {identity.site!r}",
+                f"Say --site {said.get('site')}.",
+            )
+        if said.get("taken") and not enrolment.replace:
+            raise _taken(identity.name)
+        return str(said.get("site_key", ""))
+
+    def register(self, enrolment: Enrolment) -> str:
+        said = self._ask("POST", "/api/v1/nodes", enrolment.record())
+        if not said.get("mqtt_user", True):
+            return f"taken by {self.url}, whose broker is not its own: make the user {enrolment.identity.name} there"
+        return f"taken by {self.url}"
+
+    def _ask(self, method: str, path: str, record: Mapping[str, Any] | None) -> dict[str, Any]:
+        body = None if record is None else json.dumps(record).encode()
+        try:
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
+            request = urllib.request.Request(self.url + path, body, headers, method=method)  # noqa: S310 - http(s), see cli
+            opener = urllib.request.build_opener(_NoRedirect)
+            with opener.open(request, timeout=TIMEOUT_S) as answer:
+                said = json.loads(answer.read(_MOST))
+                if not isinstance(said, dict):
+                    raise ValueError("no object")
+                return said
+        except urllib.error.HTTPError as error:
+            raise self._refusal(error) from None
+        except (OSError, HTTPException) as error:
             raise FlashError(Exit.UNREACHABLE, f"{self.url} does not answer: {error}") from None
+        except ValueError:
+            # also what a token that cannot be sent amounts to, so its words are not repeated
+            raise FlashError(
+                Exit.UNREACHABLE,
+                f"{self.url} does not answer like a gateway",
+                "Correct --gateway or the token.",
+            ) from None
+
+    def _refusal(self, error: urllib.error.HTTPError) -> FlashError:
+        said = _said(error)
+        if error.code in (401, 403):
+            return FlashError(Exit.REFUSED, f"{self.url} refuses the token{said}")
+        if error.code == 429:
+            return FlashError(
+                Exit.REFUSED, f"{self.url} answers no more{said}", "Wait a minute, then give the right token."
+            )
+        if error.code in (404, 405):
+            return FlashError(
+                Exit.REFUSED,
+                f"{self.url} enrols no nodes over its API",
+                "Set web.enrol_token_file there, or run sensorhub nodes add NAME there and give its file with --claim.",
+            )
+        if 300 <= error.code < 400:
+            return FlashError(
+                Exit.UNREACHABLE, f"{self.url} is somewhere else now", "Name its new address with --gateway."
+            )
+        if error.code >= 500:
+            return FlashError(
+                Exit.UNREACHABLE, f"{self.url} cannot do it now{said}", "Try again in a moment."
+            )
+        if error.code == 409:
+            return FlashError(Exit.NAME_TAKEN, f"{self.url} refuses the node{said}")
+        return FlashError(
+            Exit.CLAIM, f"{self.url} refuses the node{said}", "Correct what the gateway refuses."
+        )
+
+
+def _taken(name: str) -> FlashError:
+    return FlashError(Exit.NAME_TAKEN, f"the gateway has a node {name!r} already, or waits for one")
 
 
 def _said(error: urllib.error.HTTPError) -> str:
     try:
-        return f": {json.loads(error.read(65_536))['error']}"
+        return f": {json.loads(error.read(_MOST))['error']}"
     except (ValueError, KeyError, TypeError, OSError):
         return f" ({error.code})"
 
@@ -202,6 +285,10 @@ class Carried:
 
     path: Path
     token: str = field(repr=False)
+
+    def prepare(self, enrolment: Enrolment) -> str:  # noqa: ARG002
+        """Nothing is known of a gateway that is out of reach."""
+        return ""
 
     def register(self, enrolment: Enrolment) -> str:
         record = {"format": FORMAT, **enrolment.record()}
@@ -229,7 +316,9 @@ def take_in(path: Path, token: str) -> Enrolment:
         identity = Identity(
             str(record["site"]), str(record["node"]), claim, str(record["node"]), str(record["mqtt_password"])
         )
-        found = Enrolment(identity, str(record["kind"]), owner, str(record["place"]))
+        found = Enrolment(
+            identity, str(record["kind"]), owner, str(record["place"]), bool(record.get("replace", False))
+        )
     except OSError as error:
         raise FlashError(Exit.CLAIM, f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -248,11 +337,12 @@ def _mac(record: dict[str, Any], token: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A claim that the gateway has made; `identity` and `kind` are its content."""
+    """A claim that the gateway has made; `identity`, `kind` and `site_key` are its content."""
 
     path: Path
     identity: Identity
     kind: str
+    site_key: str = ""
 
     @classmethod
     def load(cls, path: Path) -> Claimed:
@@ -271,11 +361,15 @@ class Claimed:
                 str(record.get("mqtt_user", name)),
                 str(record.get("mqtt_password", "")),
             )
-            return cls(path, identity, str(record.get("kind", "")))
+            return cls(path, identity, str(record.get("kind", "")), str(record.get("site_key", "")))
         except OSError as error:
             raise FlashError(Exit.CLAIM, f"{path} cannot be read: {error.strerror}") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise FlashError(Exit.CLAIM, f"{path} is no claim file") from None
+
+    def prepare(self, enrolment: Enrolment) -> str:  # noqa: ARG002
+        """The gateway has taken the node already."""
+        return self.site_key
 
     def register(self, enrolment: Enrolment) -> str:
         """Nothing to do."""

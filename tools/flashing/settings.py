@@ -51,6 +51,11 @@ SETTINGS: Final = (
     Setting("gateway.url", "the gateway's page"),
     Setting("gateway.token", "the gateway's token for enrolling nodes", secret=True),
     Setting("gateway.dir", "the gateway's data directory, when it is on this computer"),
+    Setting(
+        "gateway.site_key",
+        "public key whose owner may configure the node, 128 hex digits; the gateway says its own",
+    ),
+    Setting("gateway.release_key", "public key whose owner may update the node, 128 hex digits"),
 )
 _BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 
@@ -157,6 +162,28 @@ class Broker:
     host: str
     port: int
     ca: bytes = b""
+
+
+def wifi(sources: Sources) -> tuple[str, str]:
+    """Name and password of the Wi-Fi network, the password empty for an open one.
+
+    Raises:
+        FlashError: not said, or of a length that no network has (IEEE 802.11, 9.4.2.2 and J.4.1).
+    """
+    ssid, password = sources.need("wifi.ssid"), sources.need("wifi.password")
+    if not 0 < len(ssid.encode()) <= 32:
+        raise FlashError(
+            Exit.SETTINGS,
+            f"wifi.ssid has {len(ssid.encode())} bytes",
+            "Give the network's name, 1 to 32 bytes.",
+        )
+    if password and not 8 <= len(password.encode()) <= 63:
+        raise FlashError(
+            Exit.SETTINGS,
+            f"wifi.password has {len(password.encode())} bytes",
+            "Give 8 to 63, or none with --open for an open network.",
+        )
+    return ssid, password
 
 
 def broker(sources: Sources, fallback: str) -> Broker:

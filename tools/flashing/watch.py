@@ -1,17 +1,12 @@
 """Seeing a node arrive: its signed announce, then its first logged reading.
 
-Three ways, each of which believes only what it can check:
-
-- `LogWatch` reads the log of a gateway on this computer.
-- `ApiWatch` reads the public log that a gateway elsewhere serves.
-- `BrokerWatch` listens at the broker as the node itself may (its user reads only below its own name), checks the announce's
-  signature, and takes the gateway's receipt as the word that a reading is logged.
+Both ways read the gateway's log, which holds nothing but what a node has signed and the gateway has checked: `LogWatch` on this
+computer, `ApiWatch` as a gateway elsewhere serves it to everybody. Neither needs a right at the broker, which lets nobody but
+the gateway read what nodes say.
 """
 
 from __future__ import annotations
 
-import ssl
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -19,37 +14,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from flashing.exits import Exit, FlashError
-from flashing.node_json import Identity
-from flashing.settings import Broker
 from sensorhub.channels import BY_NAME
 from sensorhub.log.entries import MessageEntry, NodeEntry, NodeEvent, decode_entry
 from sensorhub.log.merkle import TILE_WIDTH
 from sensorhub.log.note import Checkpoint, NoteError
 from sensorhub.log.reader import LogReader
 from sensorhub.log.tiles import ENTRIES, TilePath, parse_bundle
-from sensorhub.wire import (
-    Pack,
-    WireError,
-    decode_announce,
-    decode_pack,
-    decode_receipt,
-    kid,
-    parse_pack,
-    parse_signed,
-    topic,
-    verify,
-)
+from sensorhub.wire import Pack, kid, parse_pack, parse_signed
 
 POLL_S: Final = 0.25
 COUNTERS: Final = frozenset({"rssi", "sensor_errors", "spool_dropped"})
 """What a node counts of itself: no reading of a sensor."""
 REQUEST_S: Final = 5.0
-NEVER_S: Final = 86_400
-REFUSED_S: Final = 10.0
-"""A broker takes a while to read its password file again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,104 +202,3 @@ class ApiWatch(EntryWatch):
             raise
         except (urllib.error.URLError, OSError) as error:
             raise FlashError(Exit.UNREACHABLE, f"{self._url} does not answer: {error}") from None
-
-
-class BrokerWatch:
-    """The broker, as the node's own user."""
-
-    def __init__(self, broker: Broker, identity: Identity) -> None:
-        from paho.mqtt.client import Client, MQTTMessage
-        from paho.mqtt.enums import CallbackAPIVersion
-
-        self._site, self._node = identity.site, identity.name
-        self._lock = threading.Lock()
-        self._public_key = b""
-        self._pack: Pack | None = None
-        self._sight = Sight()
-        self._refused = ""
-        self._refused_since = 0.0
-        self._connected = self._taken_over = False
-        self._client = Client(CallbackAPIVersion.VERSION2, client_id="")
-        self._client.username_pw_set(identity.user or identity.name, identity.password or None)
-        if broker.ca:
-            context = ssl.create_default_context()
-            try:
-                context.load_verify_locations(
-                    cadata=broker.ca.decode() if broker.ca.startswith(b"-----") else broker.ca
-                )
-            except (ssl.SSLError, ValueError) as error:
-                raise FlashError(Exit.SETTINGS, f"broker.ca is no certificate: {error}") from None
-            self._client.tls_set_context(context)
-
-        def connected(client: Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-            if reason.is_failure:
-                self._refused_since = self._refused_since or time.monotonic()
-                self._refused = str(reason)
-            else:
-                self._refused_since = 0.0
-                self._connected = True
-                leaves = ("announce", "data", "receipt")
-                client.subscribe([(topic(self._site, self._node, leaf), 1) for leaf in leaves])
-
-        def arrived(_client: Client, _userdata: Any, message: MQTTMessage) -> None:
-            with self._lock:
-                self._take(message.topic.rpartition("/")[2], bytes(message.payload))
-
-        def disconnected(client: Client, *_: Any) -> None:
-            if self._connected:
-                # going back would throw the node off its broker, and it us, for ever
-                self._taken_over = True
-                client.reconnect_delay_set(NEVER_S, NEVER_S)
-
-        self._client.on_connect = connected
-        self._client.on_disconnect = disconnected
-        self._client.on_message = arrived
-        try:
-            self._client.connect(broker.host, broker.port, keepalive=30)
-        except OSError as error:
-            raise FlashError(
-                Exit.UNREACHABLE,
-                f"the broker {broker.host}:{broker.port} cannot be reached from here: {error}",
-                "Say where to look with --gateway URL or --gateway-dir DIR, or start the broker.",
-            ) from None
-        self._client.loop_start()
-
-    def look(self) -> Sight:
-        if self._taken_over:
-            raise FlashError(
-                Exit.UNREACHABLE,
-                "the broker lets a user connect once, and the node has that connection now: it is online, but its "
-                "reading cannot be seen from here",
-                "Look at the gateway's page, or say where to look with --gateway URL or --gateway-dir DIR.",
-            )
-        since = self._refused_since
-        if since and time.monotonic() - since > REFUSED_S:
-            raise FlashError(
-                Exit.UNREACHABLE,
-                f"the broker refuses the node's user: {self._refused}",
-                "Register the node first, or say where to look with --gateway URL.",
-            )
-        with self._lock:
-            return self._sight
-
-    def close(self) -> None:
-        self._connected = False
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def _take(self, leaf: str, payload: bytes) -> None:
-        try:
-            if leaf == "announce":
-                announce = decode_announce(payload, site=self._site, node=self._node)
-                self._public_key = announce.public_key
-                self._sight = replace(self._sight, key_id=kid(announce.public_key).hex())
-            elif leaf == "data" and self._public_key and self._pack is None:
-                signed = parse_signed(payload)
-                if verify(signed, self._public_key):
-                    self._pack = decode_pack(signed, site=self._site, node=self._node, now=time.time())
-            elif leaf == "receipt" and self._pack is not None and decode_receipt(payload)[1] > 0:
-                self._sight = self._sight.with_pack(self._sight.key_id, self._pack, None)
-                if self._sight.failing and not self._sight.reading:
-                    self._pack = None  # the next one may be better
-        except (WireError, ValueError):
-            return  # somebody else's noise; the gateway counts it
