@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sensorhub.errors import SensorhubError
-from sensorhub.log.entries import VerdictEntry, decode_entry
+from sensorhub.log.entries import REVIEW, VerdictEntry, decode_entry, encode_entry
 from sensorhub.quality import follower as module
 from sensorhub.quality.follower import RulesFollower
-from sensorhub.quality.reviews import VERSION, Action, Label, Review, labels, muted, review, reviews
+from sensorhub.quality.reviews import Action, Label, Review, labels, muted, review, reviews
 
 BASE = 1_700_000_000
 
@@ -46,11 +46,21 @@ def test_a_correction_changes_the_verdict_of_that_reading_only(judged):
     before = in_force(judged, 10)
     index = say(judged, 10, 0, Action.CORRECT, "sauna", "Kim", sound=True)
     rules, verdicts = in_force(judged, 10)
-    assert rules == VERSION
+    assert rules == REVIEW
     assert verdicts == ((255, 0), before[1][1])
     assert [(i, r.action, r.reason, r.by) for i, _, r in reviews(judged.reader)] == [
         (index, "correct", "sauna", "Kim")
     ]
+
+
+def test_a_later_judge_does_not_overrule_a_person(judged):
+    say(judged, 10, 0, Action.CORRECT, "sauna", "Kim", sound=True)
+    judged.append([encode_entry(VerdictEntry(1, b"", "rules/9", ((10, ((3, 1), (200, 0))),)))])
+    say(judged, 10, 1, Action.CORRECT, "steam", "Ada", sound=False)
+    rules, verdicts = in_force(judged, 10)
+    assert rules == REVIEW
+    assert [score for score, _ in verdicts] == [255, 0]
+    assert [label.sound for label in labels(judged.reader)] == [True, False]
 
 
 def test_a_confirmation_leaves_the_verdict(judged):

@@ -72,11 +72,11 @@ class Network:
         self.records[index] = len(records)
         return index
 
-    def verdict(self, verdicts: dict[int, Sequence[tuple[int, int]]]) -> int:
+    def verdict(self, verdicts: dict[int, Sequence[tuple[int, int]]], rules: str = "rules/1") -> int:
         return self.add(
             encode_entry(
                 VerdictEntry(
-                    1, b"", "rules/1", tuple((i, tuple(map(tuple, pairs))) for i, pairs in verdicts.items())
+                    1, b"", rules, tuple((i, tuple(map(tuple, pairs))) for i, pairs in verdicts.items())
                 )
             )
         )

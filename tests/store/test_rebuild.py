@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sensorhub.log.entries import REVIEW
 from sensorhub.log.log import Log
 from sensorhub.log.note import NoteSigner
 from sensorhub.log.reader import LogReader
@@ -59,7 +60,8 @@ def logs(draw, network):
         elif action <= 9:
             chosen = draw(st.lists(st.sampled_from(sent), min_size=1, max_size=6, unique=True))
             score, flags = draw(st.integers(0, 255)), draw(st.sampled_from([0, 0, 1, 6, 1024]))
-            network.verdict({i: [(score, flags)] * network.records[i] for i in sorted(chosen)})
+            rules = draw(st.sampled_from(["rules/1", "rules/1", REVIEW]))
+            network.verdict({i: [(score, flags)] * network.records[i] for i in sorted(chosen)}, rules)
         elif action == 10:
             network.enrol(draw(st.sampled_from(["alder", "birch", "cedar"])))
         else:

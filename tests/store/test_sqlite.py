@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sensorhub.log import follower
-from sensorhub.log.entries import NodeEvent
+from sensorhub.log.entries import REVIEW, ArtefactEntry, NodeEvent, encode_entry
 from sensorhub.log.log import Log
 from sensorhub.log.merkle import leaf_hash
 from sensorhub.log.note import NoteSigner
@@ -67,6 +67,58 @@ def test_verdicts_give_score_and_flags_and_a_newer_one_replaces_them(network, st
     assert latest["temperature"]["score"] == 0.2
     assert latest["temperature"]["flags"] == 1026
     assert latest["humidity"]["score"] == 0.8
+
+
+def test_a_persons_verdict_stays_in_force_until_another_person_speaks(network, store):
+    index = network.message("alder", START, [("temperature", 21, 0)])
+    network.judge(index, 20, 2)
+    said = network.verdict({index: [(255, 0)]}, REVIEW)
+    network.judge(index, 30, 4)
+    store.apply(network.batch())
+    assert store.verdict(index) == (said, [(255, 0)])
+    assert store.flag_counts() == {}
+    assert store.counts()["trusted"] == 1
+    network.judge(index, 40, 4)
+    again = network.verdict({index: [(0, 16)]}, REVIEW)
+    store.apply(network.batch(4))
+    assert store.verdict(index) == (again, [(0, 16)])
+    assert store.counts()["trusted"] == 0
+    assert store.flag_counts() == {"offset": 1}
+
+
+def test_quality_by_node_and_day_with_its_reasons(network, store):
+    for node, hours in (("alder", 30), ("birch", 3)):
+        for hour in range(hours):
+            index = network.message(node, START + 3600 * hour, [("temperature", 20, 0), ("humidity", 50, 0)])
+            if hour < 28:
+                bad = hour % 10 == 5
+                network.verdict({index: [(51 if bad else 204, 2 if bad else 0), (204, 256)]})
+    network.message("alder", START + 7200, [("frame_sha256", b"x" * 32, 0)])
+    store.apply(network.batch())
+    store.settle()
+    days = store.days(None, START, START + 2 * DAY)
+    assert [(d["node"], d["time"] - START, d["readings"], d["judged"]) for d in days] == [
+        ("alder", 0, 48, 48),
+        ("alder", DAY, 12, 8),
+        ("birch", 0, 6, 6),
+    ]
+    assert days[0]["flags"] == {"spike": 2, "isolated": 24}
+    assert days[0]["trusted_share"] == 46 / 48
+    assert days[0]["mean_score"] == round((46 * 204 + 2 * 51) / 48 / 255, 4)
+    assert days[1]["flags"] == {"spike": 1, "isolated": 4}
+    assert store.days("birch", START + 3600, START + 3601) == days[2:]
+    assert [d["flags"] for d in store.days("alder", START, START + 1, "humidity")] == [{"isolated": 24}]
+    assert store.days("alder", START, START + 3 * DAY, limit=1) == days[:1]
+    assert store.days("elm", START, START + DAY) == []
+    assert store.days("alder", START + 9 * DAY, START + 10 * DAY) == []
+
+
+def test_artefacts_are_kept_as_the_log_holds_them(network, store):
+    for what in ("review", "dataset", "review"):
+        network.add(encode_entry(ArtefactEntry(7, what, b"h" * 32, f"a {what}")))
+    store.apply(network.batch())
+    assert store.artefacts("review") == [(0, 7, b"h" * 32, "a review"), (2, 7, b"h" * 32, "a review")]
+    assert store.artefacts("model") == []
 
 
 def test_a_verdict_that_does_not_fit_its_message_is_passed_over(network, store):

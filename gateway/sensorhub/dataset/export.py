@@ -18,6 +18,7 @@ from sensorhub.dataset.source import LogSource
 from sensorhub.log.entries import (
     MESSAGE,
     NODE,
+    REVIEW,
     VERDICT,
     ArtefactEntry,
     EntryError,
@@ -26,6 +27,7 @@ from sensorhub.log.entries import (
     decode_entry,
     encode_entry,
     kind_of,
+    outranks,
 )
 from sensorhub.log.merkle import multiproof, tree_root
 from sensorhub.verify.check import judge_name
@@ -96,6 +98,7 @@ class _Found:
     candidates: list[int] = field(default_factory=list)
     nodes: list[int] = field(default_factory=list)
     verdict_of: dict[int, int] = field(default_factory=dict)
+    reviewed: dict[int, str] = field(default_factory=dict)
     epochs: Epochs = field(default_factory=Epochs)
 
 
@@ -184,7 +187,10 @@ def _scan(log: LogSource, size: int, selection: Selection, tell: Progress) -> _F
             verdict = _verdict(entry)
             if verdict is not None:
                 for message, _ in verdict.verdicts:
-                    found.verdict_of[message] = index
+                    if outranks(verdict.rules, found.reviewed.get(message)):
+                        found.verdict_of[message] = index
+                        if verdict.rules == REVIEW:
+                            found.reviewed[message] = REVIEW
     return found
 
 
@@ -208,7 +214,7 @@ def _verdict(entry: bytes) -> VerdictEntry | None:
 
 
 class _Judgements:
-    """The newest judgement of each message, read from the log as it is asked for."""
+    """The judgement in force on each message, read from the log as it is asked for."""
 
     def __init__(self, log: LogSource, verdict_of: dict[int, int]) -> None:
         self._log = log

@@ -17,6 +17,7 @@ from sensorhub.log.entries import (
     VerdictEntry,
     decode_entry,
     kind_of,
+    outranks,
 )
 from sensorhub.verify.proof import MAX_EVENTS, Proof, Proven
 from sensorhub.verify.tlog_proof import TlogProof
@@ -82,7 +83,9 @@ def tlog_proof(proof: Proof) -> TlogProof:
 
 
 def newest_verdict(log: LogSource, message: int, size: int, known: EntryIndex | None = None) -> int | None:
-    """Log index of the newest verdict on a message below `size`, None when there is none.
+    """Log index of the verdict in force on a message among the entries below `size`, None when there is none.
+
+    That is the newest one, or the newest by a person where there is one.
 
     Args:
         log: the log.
@@ -90,17 +93,23 @@ def newest_verdict(log: LogSource, message: int, size: int, known: EntryIndex | 
         size: entries to look at.
         known: an index of this very log; it saves reading what it covers when it knows a verdict below `size`.
     """
-    found, start = None, message + 1
+    found, rules, start = None, None, message + 1
     if known is not None:
         covered = known.covers()  # asked first: entries that it takes in meanwhile are read once more below
         verdict = known.verdict(message)
         if verdict is not None and verdict[0] < size:
             found, start = verdict[0], max(start, covered)
+            decoded = _decoded(log.entry(found))
+            rules = decoded.rules if isinstance(decoded, VerdictEntry) else None
     for index, entry in log.entries(min(start, size), size):
         if kind_of(entry) == VERDICT:
             decoded = _decoded(entry)
-            if isinstance(decoded, VerdictEntry) and any(judged == message for judged, _ in decoded.verdicts):
-                found = index
+            if (
+                isinstance(decoded, VerdictEntry)
+                and outranks(decoded.rules, rules)
+                and any(judged == message for judged, _ in decoded.verdicts)
+            ):
+                found, rules = index, decoded.rules
     return found
 
 

@@ -27,6 +27,9 @@ VERDICT: Final = 4
 ARTEFACT: Final = 5
 KINDS: Final = frozenset((GENESIS, MESSAGE, NODE, VERDICT, ARTEFACT))
 
+#: What verdict entries name as rules when a person corrected a verdict.
+REVIEW: Final = "review/1"
+
 _MAX_INT: Final = (1 << 63) - 1
 
 
@@ -116,6 +119,14 @@ class VerdictEntry:
     model: bytes
     rules: str
     verdicts: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+
+
+def outranks(rules: str, known: str | None) -> bool:
+    """Whether a later verdict of `rules` on a message takes the place of one of `known` (None for none).
+
+    The newest verdict is in force, but a person's word yields only to another person's.
+    """
+    return known != REVIEW or rules == REVIEW
 
 
 @dataclass(frozen=True, slots=True)

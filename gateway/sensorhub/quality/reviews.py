@@ -19,14 +19,21 @@ import cbor2
 
 from sensorhub.errors import SensorhubError
 from sensorhub.flags import FULL_SCORE
-from sensorhub.log.entries import ARTEFACT, VERDICT, ArtefactEntry, VerdictEntry, encode_entry, kind_of
+from sensorhub.log.entries import (
+    ARTEFACT,
+    REVIEW,
+    VERDICT,
+    ArtefactEntry,
+    VerdictEntry,
+    encode_entry,
+    kind_of,
+    outranks,
+)
 from sensorhub.log.reader import LogReader
 from sensorhub.quality.columns import read_messages
 from sensorhub.quality.follower import Appender
 
 WHAT: Final = "review"
-#: What verdict entries of corrections name as rules.
-VERSION: Final = "review/1"
 #: Longest reason and name, in characters: a log entry is not a diary.
 LONGEST: Final = 500
 
@@ -109,7 +116,7 @@ def review(reader: LogReader, log: Appender, said: Review) -> int:
         flags = 0 if said.sound else verdicts[said.record][1]
         verdicts[said.record] = (FULL_SCORE if said.sound else 0, flags)
         told = ((said.message, tuple(verdicts)),)
-        entries.append(encode_entry(VerdictEntry(ms, b"", VERSION, told)))
+        entries.append(encode_entry(VerdictEntry(ms, b"", REVIEW, told)))
     return log.append(entries)
 
 
@@ -176,11 +183,12 @@ def _reading(reader: LogReader, said: Review) -> tuple[str, str, float, float] |
 
 
 def _verdicts(reader: LogReader, message: int) -> list[tuple[int, int]] | None:
-    """The verdict in force on a message: that of the last entry that names it."""
-    found = None
+    """The verdict in force on a message: a person's, else the newest."""
+    found, known = None, None
     for _, entry in reader.entries(message):
         if kind_of(entry) == VERDICT:
-            for index, pairs in cbor2.loads(entry)[4]:
-                if index == message:
-                    found = [(int(score), int(flags)) for score, flags in pairs]
+            _, _, _, rules, verdicts = cbor2.loads(entry)
+            for index, pairs in verdicts:
+                if index == message and outranks(rules, known):
+                    found, known = [(int(score), int(flags)) for score, flags in pairs], rules
     return found

@@ -61,6 +61,20 @@ class Store(Protocol):
         """The reading nearest to `time` (see `latest` for its fields), or None."""
         ...
 
+    def days(
+        self, node: str | None, start: float, end: float, channel: str | None = None, limit: int = 5000
+    ) -> list[dict[str, Any]]:
+        """How readings were judged, by node and day (UTC), at most `limit` of them; see README.md.
+
+        Each: node, time (start of the day), readings, judged, trusted, trusted_share, mean_score, flags {name: readings}.
+        `start` and `end` are widened to whole days.
+        """
+        ...
+
+    def artefacts(self, what: str) -> list[tuple[int, int, bytes, str]]:
+        """Artefact entries of one sort in the log: (log index, Unix ms, SHA-256, description), oldest first."""
+        ...
+
     def log_id(self) -> bytes | None:
         """The log it was made from: leaf hash of entry 0, 32 bytes; None while it is empty."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 
 from sensorhub.errors import SensorhubError
 from sensorhub.flags import FULL_SCORE, flag_names
-from sensorhub.store.schema import FIVE_MINUTES, HOUR, RECORDS, connect
+from sensorhub.store.schema import DAY, FIVE_MINUTES, HOUR, RECORDS, connect
 
 _MATRIX: Final = msgspec.json.Decoder(list[list[float | None]])
 _INTEGERS: Final = msgspec.json.Decoder(list[int])
+_PAIRS: Final = msgspec.json.Decoder(list[tuple[int, int]])
 
 _ROLLUP_COLUMNS: Final = (
     "time",
@@ -244,6 +246,53 @@ class SqliteReader:
             else:
                 columns, truncated = self._rollup(resolution, node_id, channel_id, start, end, limit)
         return {"node": node, "channel": channel, "resolution": resolution, "truncated": truncated, **columns}
+
+    def days(
+        self, node: str | None, start: float, end: float, channel: str | None = None, limit: int = 5000
+    ) -> list[dict[str, Any]]:
+        """How readings were judged, by node and day; see `Store.days`. From hourly rollups, so kept as long as they are."""
+        first, last = (
+            math.floor(max(-_EVER, min(t, _EVER)) / DAY) for t in (start, math.nextafter(end, -_EVER))
+        )
+        where = (
+            "n.name = coalesce(?, n.name) AND c.name = coalesce(?, c.name) AND r.bucket >= ? AND r.bucket < ?"
+        )
+        source = "rollup_1h r JOIN node n ON n.id = r.node JOIN channel c ON c.id = r.channel"
+        arguments = (node, channel, first * DAY, (last + 1) * DAY)
+        rows = self._all(
+            f"SELECT n.name, r.bucket / {DAY} * {DAY} AS day, sum(r.n), sum(r.judged_n), sum(r.trusted_n), sum(r.score)"  # noqa: S608 - ours
+            f" FROM {source} WHERE {where} GROUP BY n.name, day ORDER BY n.name, day LIMIT ?",
+            (*arguments, limit),
+        )
+        flags: dict[tuple[str, int], Counter[int]] = {}
+        for name, day, counts in self._all(
+            f"SELECT n.name, r.bucket / {DAY} * {DAY}, r.flag_counts FROM {source}"  # noqa: S608 - ours
+            f" WHERE {where} AND r.flag_counts IS NOT NULL",
+            arguments,
+        ):
+            flags.setdefault((name, day), Counter()).update(dict(_PAIRS.decode(counts)))
+        return [
+            {
+                "node": name,
+                "time": day,
+                "readings": readings,
+                "judged": judged,
+                "trusted": trusted,
+                "trusted_share": trusted / judged if judged else None,
+                "mean_score": round(score / judged / FULL_SCORE, 4) if judged else None,
+                "flags": {
+                    flag_names(1 << bit)[0]: n for bit, n in sorted(flags.get((name, day), {}).items())
+                },
+            }
+            for name, day, readings, judged, trusted, score in rows
+        ]
+
+    def artefacts(self, what: str) -> list[tuple[int, int, bytes, str]]:
+        """See `Store.artefacts`."""
+        rows = self._all(
+            "SELECT entry, ms, sha256, description FROM artefact WHERE what = ? ORDER BY entry", (what,)
+        )
+        return [(int(entry), int(ms), bytes(sha256), str(text)) for entry, ms, sha256, text in rows]
 
     def flag_counts(self) -> dict[str, int]:
         """How many readings carry each flag; see `Store.flag_counts`. Counts outlive raw readings."""

@@ -8,10 +8,12 @@ circle: mean is the angle of the mean vector, steadiness its length (1 = one dir
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,10 +21,15 @@ from sensorhub.flags import TRUSTED
 
 # Below this length of the mean vector (rounding of sine and cosine) no direction is left.
 _NO_DIRECTION: Final = 1e-9
+_PAIRS: Final = msgspec.json.Decoder(list[tuple[int, int]])
 
 
 class Summary(NamedTuple):
-    """One channel of one node in one bucket; the columns of a rollup table after its key."""
+    """One channel of one node in one bucket; the columns of a rollup table after its key.
+
+    `score` is the sum of the scores (0 to 255) of the `judged_n` judged readings, `flag_counts` JSON: how many of them
+    carry each flag, `[[bit, readings], ..]`, None for none.
+    """
 
     n: int
     mean: float | None
@@ -34,6 +41,9 @@ class Summary(NamedTuple):
     trusted_mean: float | None
     trusted_steadiness: float | None
     flags: int
+    judged_n: int
+    score: int
+    flag_counts: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,10 @@ def _divide(terms: Sequence[float], total: int) -> float:
         return math.fsum(term / total for term in terms)
 
 
+def _counts(each: Mapping[int, int]) -> str | None:
+    return msgspec.json.encode(sorted(each.items())).decode() if each else None
+
+
 def summarise(columns: Columns, seconds: int, directions: frozenset[int]) -> dict[tuple[int, int], Summary]:
     """Summaries by (start of the bucket, channel id) of readings in any order.
 
@@ -106,6 +120,14 @@ def summarise(columns: Columns, seconds: int, directions: frozenset[int]) -> dic
     highs = np.maximum.reduceat(value, starts).tolist()
     union = np.bitwise_or.reduceat(flags, starts).tolist()
     trusted_n = np.add.reduceat(trusted.astype(np.int64), starts).tolist()
+    known = score >= 0
+    judged_n = np.add.reduceat(known.astype(np.int64), starts).tolist()
+    scores = np.add.reduceat(np.where(known, score, 0).astype(np.int64), starts).tolist()
+    marked: dict[int, dict[int, int]] = {}
+    for bit in range(int(np.bitwise_or.reduce(flags)).bit_length()):
+        often = np.add.reduceat(known & (flags >> bit & 1 != 0), starts, dtype=np.int64)
+        for i in np.flatnonzero(often).tolist():
+            marked.setdefault(i, {})[bit] = int(often[i])
     lasts = value[ends - 1].tolist()
     buckets, channels = bucket[starts].tolist(), channel[starts].tolist()
     values, believed = value.tolist(), trusted.tolist()
@@ -132,6 +154,9 @@ def summarise(columns: Columns, seconds: int, directions: frozenset[int]) -> dic
             good_mean,
             good_steadiness,
             union[i],
+            judged_n[i],
+            scores[i],
+            _counts(marked.get(i, {})),
         )
     return found
 
@@ -166,8 +191,11 @@ def combine(parts: Sequence[Summary], *, direction: bool) -> Summary:
         [(p.trusted_n, p.trusted_mean, p.trusted_steadiness) for p in parts], direction=direction
     )
     flags = 0
+    counts: Counter[int] = Counter()
     for part in parts:
         flags |= part.flags
+        if part.flag_counts is not None:
+            counts.update(dict(_PAIRS.decode(part.flag_counts)))
     return Summary(
         sum(p.n for p in parts),
         mean,
@@ -179,4 +207,7 @@ def combine(parts: Sequence[Summary], *, direction: bool) -> Summary:
         good_mean,
         good_steadiness,
         flags,
+        sum(p.judged_n for p in parts),
+        sum(p.score for p in parts),
+        _counts(counts),
     )

@@ -11,7 +11,7 @@ from typing import Final
 from sensorhub.errors import SensorhubError
 
 #: Stored as `user_version`; a store of another version is rebuilt, never migrated.
-VERSION: Final = 2
+VERSION: Final = 3
 
 FIVE_MINUTES: Final = 300
 HOUR: Final = 3600
@@ -25,6 +25,7 @@ CREATE TABLE rollup_{name} (
     node INTEGER NOT NULL, bucket INTEGER NOT NULL, channel INTEGER NOT NULL,
     n INTEGER NOT NULL, mean REAL, min REAL, max REAL, last REAL NOT NULL, steadiness REAL,
     trusted_n INTEGER NOT NULL, trusted_mean REAL, trusted_steadiness REAL, flags INTEGER NOT NULL,
+    judged_n INTEGER NOT NULL, score INTEGER NOT NULL, flag_counts TEXT,
     PRIMARY KEY (node, bucket, channel)
 ) WITHOUT ROWID;
 """
@@ -53,6 +54,8 @@ CREATE INDEX message_time ON message (node, layout, last, first);
 CREATE INDEX message_undated ON message (clock) WHERE last IS NULL;
 CREATE INDEX message_cloned ON message (clone) WHERE clone IS NOT NULL;
 CREATE TABLE verdict (message INTEGER PRIMARY KEY, entry INTEGER NOT NULL, scores TEXT NOT NULL, flags TEXT);
+CREATE TABLE reviewed (message INTEGER PRIMARY KEY);
+CREATE TABLE artefact (entry INTEGER PRIMARY KEY, ms INTEGER NOT NULL, what TEXT NOT NULL, sha256 BLOB NOT NULL, description TEXT NOT NULL);
 CREATE TABLE dirty (node INTEGER NOT NULL, bucket INTEGER NOT NULL, PRIMARY KEY (node, bucket)) WITHOUT ROWID;
 {_ROLLUP.format(name="5m")}
 {_ROLLUP.format(name="1h")}
@@ -79,6 +82,8 @@ CONTENT: Final = {
     "source": "node, layout",
     "message": "id",
     "verdict": "message",
+    "reviewed": "message",
+    "artefact": "entry",
     "dirty": "node, bucket",
     "rollup_5m": "node, bucket, channel",
     "rollup_1h": "node, bucket, channel",

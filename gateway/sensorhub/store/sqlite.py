@@ -19,7 +19,18 @@ import numpy as np
 
 from sensorhub.channels import BY_NAME
 from sensorhub.flags import TRUSTED
-from sensorhub.log.entries import MESSAGE, NODE, VERDICT, NodeEntry, NodeEvent, decode_entry, kind_of
+from sensorhub.log.entries import (
+    ARTEFACT,
+    MESSAGE,
+    NODE,
+    REVIEW,
+    VERDICT,
+    NodeEntry,
+    NodeEvent,
+    decode_entry,
+    kind_of,
+    outranks,
+)
 from sensorhub.log.merkle import leaf_hash
 from sensorhub.nodes.dater import Dater
 from sensorhub.store.reader import SqliteReader, unpack
@@ -51,7 +62,9 @@ _UPDATE_NODE: Final = (
     " last_time = coalesce(max(coalesce(last_time, ?5), ?5), last_time),"
     " last_received = coalesce(?6, last_received) WHERE id = ?7"
 )
-_INSERT_ROLLUP: Final = "INSERT OR REPLACE INTO rollup_{} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_ROLLUP: Final = (
+    "INSERT OR REPLACE INTO rollup_{} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 class SqliteStore(SqliteReader):
@@ -173,6 +186,9 @@ class SqliteStore(SqliteReader):
                     decoded = decode_entry(entry)
                     assert isinstance(decoded, NodeEntry)
                     self._node_entry(index, decoded)
+                elif kind == ARTEFACT:
+                    _, *fields = cbor2.loads(entry)
+                    self._db.execute("INSERT INTO artefact VALUES (?, ?, ?, ?, ?)", (index, *fields))
                 elif kind == 0:
                     decode_entry(entry)  # names what is wrong with it
                 state.cursor = index + 1
@@ -293,7 +309,10 @@ class SqliteStore(SqliteReader):
 
     def _verdict(self, index: int, entry: bytes) -> None:
         state = self._state
-        for message, pairs in cbor2.loads(entry)[4]:
+        _, _, _, rules, verdicts = cbor2.loads(entry)
+        for message, pairs in verdicts:
+            if not outranks(rules, REVIEW if message in state.reviewed else None):
+                continue
             place = state.recent.get(message) or self._find_place(message)
             if place is None or len(pairs) != len(place.layout.channels):
                 continue  # expired, or not a verdict on that message
@@ -309,6 +328,9 @@ class SqliteStore(SqliteReader):
             )
             self._count_verdict(place, scores, flags, 1)
             self._soil(place)
+            if rules == REVIEW and message not in state.reviewed:
+                state.reviewed.add(message)
+                self._db.execute("INSERT INTO reviewed VALUES (?)", (message,))
 
     def _retract(self, message: int, place: Place) -> None:
         known = (
@@ -559,7 +581,7 @@ class SqliteStore(SqliteReader):
         for start, end in _runs(hours, HOUR):
             for bucket, channel, *row in self._db.execute(
                 "SELECT bucket, channel, n, mean, min, max, last, steadiness, trusted_n, trusted_mean,"
-                " trusted_steadiness, flags FROM rollup_5m WHERE node = ? AND bucket >= ? AND bucket < ?"
+                " trusted_steadiness, flags, judged_n, score, flag_counts FROM rollup_5m WHERE node = ? AND bucket >= ? AND bucket < ?"
                 " ORDER BY bucket, channel",
                 (node, start, end),
             ):
@@ -644,6 +666,7 @@ class SqliteStore(SqliteReader):
             (node, layout): span for node, layout, span in self._all("SELECT node, layout, span FROM source")
         }
         state.dirty = set(self._all("SELECT node, bucket FROM dirty"))
+        state.reviewed = {message for (message,) in self._all("SELECT message FROM reviewed")}
 
     def _reopen(self) -> None:
         """The writer holds the lock, so nobody puts another file in the place of its own."""

@@ -67,6 +67,7 @@ class State:
     new_dirty: list[tuple[int, int]] = field(default_factory=list)
     messages: list[tuple[Any, ...]] = field(default_factory=list)
     verdicts: dict[int, tuple[int, str, str | None]] = field(default_factory=dict)
+    reviewed: set[int] = field(default_factory=set)
     changes: dict[int, Change] = field(default_factory=dict)
 
     def change(self, node: int) -> Change:

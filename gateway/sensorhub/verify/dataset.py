@@ -17,6 +17,7 @@ from sensorhub.log.entries import (
     NodeEvent,
     VerdictEntry,
     decode_entry,
+    outranks,
 )
 from sensorhub.log.merkle import ProofError, leaf_hashes, root_from_multiproof
 from sensorhub.verify import canonical
@@ -77,7 +78,7 @@ class Evidence:
         leaves: all entries with their index.
         messages: in log order.
         nodes: node entries in log order.
-        judgements: the newest verdict on each message.
+        judgements: the verdict in force on each message: a person's, else the newest.
         epochs: when boots began.
         bad: entries that cannot be read, in words.
     """
@@ -187,7 +188,9 @@ def read_evidence(leaves: Sequence[tuple[int, bytes]], tell: Progress) -> Eviden
             elif isinstance(decoded, VerdictEntry):
                 judge = judge_name(decoded)
                 for message, pairs in decoded.verdicts:
-                    evidence.judgements[message] = Judgement(index, judge, pairs)
+                    known = evidence.judgements.get(message)
+                    if outranks(judge, None if known is None else known.judge):
+                        evidence.judgements[message] = Judgement(index, judge, pairs)
         except (EntryError, WireError) as error:
             evidence.bad.append(f"entry {index}: {error}")
     return evidence
