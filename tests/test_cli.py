@@ -34,7 +34,7 @@ def call(tmp_path):
         (["rebuild", "store"], ["there is no log"]),
         (["nodes", "list"], ["there is no log"]),
         (["status"], ["no process has written a status"]),
-        (["run", "everything"], ["no process 'everything'", "ingest, quality, store, chain, web"]),
+        (["run", "everything"], ["no process 'everything'", "ingest, quality, store, control, chain, web"]),
         (["--config", "missing.toml", "settings"], ["missing.toml", "cannot be read"]),
         (["nodes", "add", "Roof"], ["'Roof'", "a-z"]),
         (["nodes", "add", "roof", "--owner", "0x12"], ["owner", "20"]),

@@ -25,7 +25,7 @@ from sensorhub.status import StatusFile
 
 logger = logging.getLogger(__name__)
 
-PROCESSES: Final = ("ingest", "quality", "store", "chain", "web")
+PROCESSES: Final = ("ingest", "quality", "store", "control", "chain", "web")
 POLL_S: Final = 0.25
 
 
@@ -35,6 +35,7 @@ def enabled(settings: Settings) -> list[str]:
         "ingest": True,
         "quality": settings.quality.enabled,
         "store": True,
+        "control": True,
         "chain": bool(settings.chain.rpc_url),
         "web": settings.web.enabled,
     }
@@ -52,6 +53,7 @@ def run(name: str, settings: Settings, environ: Mapping[str, str]) -> None:
         "ingest": _ingest,
         "quality": _quality,
         "store": _store,
+        "control": _control,
         "chain": _chain,
         "web": _web,
     }
@@ -242,6 +244,43 @@ def _quality(settings: Settings, _environ: Mapping[str, str], stop: threading.Ev
         client.close()
 
 
+def _control(settings: Settings, environ: Mapping[str, str], stop: threading.Event) -> None:
+    from sensorhub.control.service import Control
+    from sensorhub.ingest.client_id import kept_client_id
+
+    reader = wait_for_log(settings, stop)
+    if reader is None:
+        return
+    mqtt, home, snapshots = settings.mqtt, settings.home_assistant, settings.snapshots
+    control = Control(
+        data_dir=settings.data_dir,
+        site=settings.gateway.site,
+        reader=reader,
+        locate=lambda: _broker_account(settings, environ),
+        client_id=kept_client_id(settings.data_dir / "keys" / "mqtt-control-client-id"),
+        tls=_tls(mqtt.ca_file) if mqtt.tls and mqtt.embedded == "off" else None,
+        home_prefix=home.prefix if home.enabled else None,
+        snapshot_days=snapshots.days,
+        snapshot_bytes=snapshots.node_bytes,
+    )
+    try:
+        control.run(stop, StatusFile(settings.data_dir, "control"))
+    finally:
+        reader.close()
+
+
+def _broker_account(settings: Settings, environ: Mapping[str, str]) -> Any:
+    """Where the control process finds the broker; SensorhubError while an embedded one has not started."""
+    from sensorhub.control.connection import Account
+
+    mqtt = settings.mqtt
+    if mqtt.embedded == "off":
+        return Account(mqtt.host, mqtt.port, mqtt.username, secret(settings, "mqtt.password", environ) or "")
+    from sensorhub.ingest.broker import control_account
+
+    return Account(*control_account(settings.data_dir))
+
+
 def _chain(settings: Settings, _environ: Mapping[str, str], stop: threading.Event) -> None:
     from sensorhub.chain.contract import GatewayLogContract, connect
     from sensorhub.chain.key import load_or_create
@@ -306,19 +345,17 @@ def prove(data_dir: Path, index: int, *, tlog: bool = False) -> bytes:
 
 def _enrolling(settings: Settings, environ: Mapping[str, str]) -> Any:
     """What the page's process needs to make nodes known; None without a token."""
-    from sensorhub.control.keys import load_or_create_key
+    from sensorhub.control.keys import node_keys
     from sensorhub.ingest.admission import Admissions
     from sensorhub.web.enrolment import Enrolling
-    from sensorhub.wire import public_key_of
 
     token = secret(settings, "web.enrol_token", environ)
     if not token:
         return None
-    key = load_or_create_key(settings.data_dir / "keys" / "site.key")
     return Enrolling(
         token,
         Admissions(settings.data_dir, embedded=settings.mqtt.embedded != "off"),
-        {"site": public_key_of(key).hex()},
+        node_keys(settings.data_dir),
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,19 @@ import pytest
 from coincurve import PrivateKey
 
 from sensorhub.channels import CHANNELS
-from sensorhub.control.discovery import DiscoveryError, DiscoveryFollower
-from sensorhub.control.home_assistant import Publication, discovery
-from sensorhub.control.publisher import MqttPublisher
-from sensorhub.log.entries import ArtefactEntry, MessageEntry, NodeEntry, NodeEvent, encode_entry
+from sensorhub.control.connection import Account, Connection, Publication
+from sensorhub.control.discovery import DiscoveryFollower
+from sensorhub.control.errors import ControlError
+from sensorhub.control.home_assistant import discovery
+from sensorhub.flags import Flag
+from sensorhub.log.entries import (
+    ArtefactEntry,
+    MessageEntry,
+    NodeEntry,
+    NodeEvent,
+    VerdictEntry,
+    encode_entry,
+)
 from sensorhub.wire import encode_message, public_key_of
 
 KEY = PrivateKey(bytes(31) + b"\x09")
@@ -36,9 +46,9 @@ class Kept:
         self.away = False
         self.connections = 1
 
-    def publish(self, publications: list[Publication]) -> None:
+    def publish(self, publications: Sequence[Publication]) -> None:
         if self.away:
-            raise DiscoveryError("away")
+            raise ControlError("away")
         for publication in publications:
             self.count += 1
             if publication.payload:
@@ -46,11 +56,21 @@ class Kept:
             else:
                 self.retained.pop(publication.topic, None)
 
+    def config(self, node: str = "roof") -> Any:
+        return self.retained.get(f"homeassistant/device/sensorhub_lab_{node}/config")
+
     @property
     def sensors(self) -> set[str]:
-        return {topic.split("/")[2] for topic in self.retained if topic.startswith("homeassistant/")}
+        """<node>_<channel> of every channel that is shown."""
+        return {
+            component["unique_id"].removeprefix("sensorhub_lab_")
+            for topic, payload in self.retained.items()
+            if topic.startswith("homeassistant/")
+            for component in payload["components"].values()
+            if "state_class" in component
+        }
 
-    def state(self, node: str = "roof") -> dict[str, float] | None:
+    def state(self, node: str = "roof") -> dict[str, Any] | None:
         return self.retained.get(f"sensorhub/v1/lab/{node}/state")
 
 
@@ -67,7 +87,12 @@ def event(what: NodeEvent, node: str = "roof", kind: str = "weather", key: Priva
 
 
 def follower(path: Path, kept: Kept, **more: Any) -> DiscoveryFollower:
-    return DiscoveryFollower(path / "discovery.json", site="lab", publisher=kept, **more)
+    named: dict[str, Any] = {"prefix": "homeassistant"} | more
+    return DiscoveryFollower(path / "discovery.json", site="lab", publisher=kept, **named)
+
+
+def at(second: int) -> str:
+    return datetime.fromtimestamp(T0 + second, UTC).isoformat()
 
 
 def feed(follow: DiscoveryFollower, *entries: bytes) -> None:
@@ -85,13 +110,17 @@ def test_every_channel_is_a_sensor_and_the_state_has_the_newest_values(tmp_path:
         message(2, ("temperature", 22.1, 60)),
         encode_entry(ArtefactEntry(T0, "model", bytes(32))),
     )
-    assert kept.sensors == {"lab_roof_temperature", "lab_roof_humidity"}
-    assert kept.state() == {"temperature": 22.1, "humidity": 40, "time": T0 + 60}
-    config = kept.retained["homeassistant/sensor/lab_roof_temperature/config"]
+    assert kept.sensors == {"roof_temperature", "roof_humidity"}
+    assert kept.state() == {"temperature": 22.1, "humidity": 40, "time": at(60), "doubts": {}}
+    config = kept.config()
     assert config["state_topic"] == "sensorhub/v1/lab/roof/state"
-    assert config["value_template"] == "{{ value_json['temperature'] }}"
-    assert (config["unit_of_measurement"], config["device_class"]) == ("°C", "temperature")
+    assert config["availability_topic"] == "sensorhub/v1/lab/roof/status"
     assert config["device"]["model"] == "weather node"
+    assert config["origin"]["name"] == "sensorhub"
+    sensor = config["components"]["temperature"]
+    assert sensor["value_template"] == "{{ value_json['temperature'] }}"
+    assert (sensor["unit_of_measurement"], sensor["device_class"]) == ("°C", "temperature")
+    assert sensor["default_entity_id"] == "sensor.roof_temperature"
     assert follow.cursor() == 4
 
 
@@ -108,7 +137,7 @@ def test_what_comes_late_does_not_replace_what_is_newer(tmp_path: Path) -> None:
     kept = Kept()
     follow = follower(tmp_path, kept)
     feed(follow, message(2, ("temperature", 22, 600)), message(1, ("temperature", 11, 0), ("rain", 1, 0)))
-    assert kept.state() == {"temperature": 22, "rain": 1, "time": T0 + 600}
+    assert kept.state() == {"temperature": 22, "rain": 1, "time": at(600), "doubts": {}}
 
 
 def test_readings_without_a_date_another_site_and_data_channels_are_not_shown(tmp_path: Path) -> None:
@@ -134,7 +163,7 @@ def test_a_revoked_node_disappears_and_an_old_key_of_a_rotated_one_changes_nothi
     feed(follow, event(NodeEvent.REVOKE, key=other))
     assert kept.retained == {}
     feed(follow, event(NodeEvent.ENROL), message(2, ("temperature", 1, 0)))
-    assert kept.sensors == {"lab_roof_temperature"}
+    assert kept.sensors == {"roof_temperature"}
 
 
 def test_a_restart_goes_on_and_tells_a_broker_that_forgot(tmp_path: Path) -> None:
@@ -145,8 +174,8 @@ def test_a_restart_goes_on_and_tells_a_broker_that_forgot(tmp_path: Path) -> Non
     again = follower(tmp_path, kept)
     assert again.cursor() == 2
     feed(again, message(1, ("humidity", 40, 0), node="other"))
-    assert kept.sensors == {"lab_roof_temperature", "lab_other_humidity"}
-    assert kept.state() == {"temperature": 1.5, "time": T0}
+    assert kept.sensors == {"roof_temperature", "other_humidity"}
+    assert kept.state() == {"temperature": 1.5, "time": at(0), "doubts": {}}
 
 
 def test_the_file_of_another_log_or_a_broken_one_is_not_believed(tmp_path: Path) -> None:
@@ -166,13 +195,13 @@ def test_a_broker_that_is_away_costs_nothing(tmp_path: Path) -> None:
     kept = Kept()
     kept.away = True
     follow = follower(tmp_path, kept)
-    with pytest.raises(DiscoveryError):
+    with pytest.raises(ControlError):
         feed(follow, event(NodeEvent.ENROL), message(1, ("temperature", 1, 0)))
     assert follow.cursor() == 0
     kept.away = False
     feed(follow, event(NodeEvent.ENROL), message(1, ("temperature", 1, 0)))
-    assert kept.sensors == {"lab_roof_temperature"}
-    assert kept.state() == {"temperature": 1, "time": T0}
+    assert kept.sensors == {"roof_temperature"}
+    assert kept.state() == {"temperature": 1, "time": at(0), "doubts": {}}
 
 
 def test_whatever_a_failed_publication_held_is_told_later(tmp_path: Path) -> None:
@@ -181,11 +210,11 @@ def test_whatever_a_failed_publication_held_is_told_later(tmp_path: Path) -> Non
     feed(follow, message(1, ("temperature", 1, 0)))
     kept.away = True
     for _ in range(2):
-        with pytest.raises(DiscoveryError):
+        with pytest.raises(ControlError):
             feed(follow, message(2, ("humidity", 40, 0)))
     kept.away = False
     feed(follow, message(2, ("humidity", 40, 0)))
-    assert kept.sensors == {"lab_roof_temperature", "lab_roof_humidity"}
+    assert kept.sensors == {"roof_temperature", "roof_humidity"}
 
 
 def test_a_broker_that_was_connected_anew_is_told_everything(tmp_path: Path) -> None:
@@ -194,19 +223,116 @@ def test_a_broker_that_was_connected_anew_is_told_everything(tmp_path: Path) -> 
     feed(follow, message(1, ("temperature", 1, 0)))
     kept.retained.clear()
     feed(follow, message(2, ("humidity", 40, 0), node="other"))
-    assert kept.sensors == {"lab_other_humidity"}
+    assert kept.sensors == {"other_humidity"}
     kept.connections += 1
     feed(follow, message(3, ("humidity", 41, 9), node="other"))
-    assert kept.sensors == {"lab_other_humidity", "lab_roof_temperature"}
+    assert kept.sensors == {"other_humidity", "roof_temperature"}
 
 
 @pytest.mark.parametrize("channel", [c for c in CHANNELS if c.kind == "number"], ids=lambda c: c.name)
 def test_every_channel_can_be_told(channel: Any) -> None:
-    publication = discovery("lab", "roof", "weather", channel)
-    payload = json.loads(publication.payload)
-    assert publication.topic == f"homeassistant/sensor/lab_roof_{channel.name}/config"
-    assert payload["unique_id"].endswith(channel.name)
-    assert "Cel" not in payload.get("unit_of_measurement", "")
+    publication = discovery("lab", "roof", "weather", [channel])
+    sensor = json.loads(publication.payload)["components"][channel.name]
+    assert publication.topic == "homeassistant/device/sensorhub_lab_roof/config"
+    assert sensor["unique_id"] == f"sensorhub_lab_roof_{channel.name}"
+    assert "Cel" not in sensor.get("unit_of_measurement", "")
+
+
+#: Home Assistant's sensor classes that are used: units and state classes that it takes for them
+#: (developers.home-assistant.io/docs/core/entity/sensor, read in November 2026)
+ACCEPTED: dict[str, tuple[set[str], set[str]]] = {
+    "pm1": ({"µg/m³"}, {"measurement"}),
+    "pm25": ({"µg/m³"}, {"measurement"}),
+    "pm10": ({"µg/m³"}, {"measurement"}),
+    "sulphur_dioxide": ({"µg/m³"}, {"measurement"}),
+    "nitrogen_dioxide": ({"µg/m³"}, {"measurement"}),
+    "ozone": ({"µg/m³"}, {"measurement"}),
+    "carbon_dioxide": ({"ppm"}, {"measurement"}),
+    "temperature": ({"°C", "°F", "K"}, {"measurement"}),
+    "humidity": ({"%"}, {"measurement"}),
+    "atmospheric_pressure": ({"hPa", "kPa", "Pa", "mbar"}, {"measurement"}),
+    "precipitation": ({"mm", "cm", "in"}, {"measurement", "total", "total_increasing"}),
+    "wind_speed": ({"m/s", "km/h", "mph"}, {"measurement"}),
+    "wind_direction": ({"°"}, {"measurement_angle"}),
+    "illuminance": ({"lx"}, {"measurement"}),
+    "voltage": ({"V", "mV"}, {"measurement"}),
+    "signal_strength": ({"dB", "dBm"}, {"measurement"}),
+}
+
+
+def test_classes_have_the_units_and_state_classes_that_home_assistant_takes() -> None:
+    numbers = [channel for channel in CHANNELS if channel.kind == "number"]
+    payload = json.loads(discovery("lab", "roof", "weather", numbers).payload)
+    for name, component in payload["components"].items():
+        assert component["platform"] in ("sensor", "binary_sensor")
+        # object_id ended with release 2026.4; an entity id has a domain and no hyphens
+        assert re.fullmatch(r"(binary_)?sensor\.[a-z0-9_]+", component["default_entity_id"])
+        device_class = component.get("device_class")
+        if "state_class" in component and device_class is not None:
+            units, states = ACCEPTED[device_class]
+            assert component["unit_of_measurement"] in units, name
+            assert component["state_class"] in states, name
+    assert {component["unique_id"] for component in payload["components"].values()} == {
+        f"sensorhub_lab_roof_{name}" for name in payload["components"]
+    }
+
+
+def verdict(index: int, *pairs: tuple[int, int]) -> bytes:
+    return encode_entry(VerdictEntry(T0 * 1000, b"", "rules/1", ((index, pairs),)))
+
+
+def test_what_is_not_trusted_is_said_until_a_newer_reading_is(tmp_path: Path) -> None:
+    kept = Kept()
+    follow = follower(tmp_path, kept)
+    feed(follow, message(1, ("temperature", 99, 0), ("humidity", 40, 0)))
+    feed(follow, verdict(0, (10, Flag.SPIKE | Flag.RANGE), (255, Flag.ISOLATED)))
+    assert kept.state() == {
+        "temperature": 99,
+        "humidity": 40,
+        "time": at(0),
+        "doubts": {"temperature": ["range", "spike"]},
+    }
+    feed(follow, message(2, ("temperature", 21, 60)))
+    feed(follow, verdict(5, (0, 0)), verdict(0, (255, 0), (255, 0)))  # not of any message; judged before
+    assert kept.state()["doubts"]  # type: ignore[index]
+    follow.save()
+    feed(follower(tmp_path, kept), message(3, ("temperature", 22, 120)))
+    assert kept.state()["doubts"]  # type: ignore[index]
+    feed(follow, verdict(2, (255, 0)))
+    assert kept.state()["doubts"] == {}  # type: ignore[index]
+
+
+def test_nobody_is_told_before_the_time_and_all_is_told_then(tmp_path: Path) -> None:
+    kept = Kept()
+    follow = follower(tmp_path, kept, live=False)
+    feed(follow, event(NodeEvent.ENROL), message(1, ("temperature", 1, 0)))
+    assert kept.retained == {}
+    assert follow.enrolled("roof")
+    follow.tell()
+    assert kept.sensors == {"roof_temperature"}
+    count = kept.count
+    follow.tell()
+    assert kept.count == count
+    follow.tell(again=True)
+    assert kept.count == count + 2
+
+
+def test_without_home_assistant_nodes_are_known_and_what_was_told_is_taken_back(tmp_path: Path) -> None:
+    kept = Kept()
+    follow = follower(tmp_path, kept)
+    feed(follow, event(NodeEvent.ENROL), message(1, ("temperature", 1, 0)))
+    follow.save()
+    off = follower(tmp_path, kept, prefix=None)
+    off.tell()
+    assert kept.retained == {}
+    assert off.enrolled("roof")
+    feed(off, message(2, ("temperature", 2, 60)), event(NodeEvent.REVOKE))
+    assert kept.retained == {}
+    assert not off.enrolled("roof")
+    off.save()
+    count = kept.count
+    follower(tmp_path, kept, prefix=None).tell()
+    assert kept.count == count
 
 
 @pytest.fixture
@@ -226,10 +352,19 @@ def mosquitto(tmp_path: Path) -> Iterator[int]:
     process.wait()
 
 
+def connection(port: int) -> Connection:
+    made = Connection(lambda: Account("127.0.0.1", port), client_id="control", handlers={})
+    made.start()
+    return made
+
+
 def test_a_real_broker_keeps_it(mosquitto: int, tmp_path: Path) -> None:
-    publisher = MqttPublisher("127.0.0.1", mosquitto)
-    follow = DiscoveryFollower(tmp_path / "d.json", site="lab", publisher=publisher)
+    publisher = connection(mosquitto)
+    follow = DiscoveryFollower(
+        tmp_path / "d.json", site="lab", publisher=publisher, prefix="homeassistant", live=False
+    )
     feed(follow, event(NodeEvent.ENROL), message(1, ("temperature", 21.5, 0)))
+    follow.tell()
     publisher.close()
     got: dict[str, bytes] = {}
     both = threading.Event()
@@ -247,16 +382,19 @@ def test_a_real_broker_keeps_it(mosquitto: int, tmp_path: Path) -> None:
     assert both.wait(30), got
     client.disconnect()
     client.loop_stop()
-    assert json.loads(got["sensorhub/v1/lab/roof/state"]) == {"temperature": 21.5, "time": T0}
+    assert json.loads(got["sensorhub/v1/lab/roof/state"]) == {
+        "temperature": 21.5,
+        "time": at(0),
+        "doubts": {},
+    }
 
 
 def test_a_broker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensorhub.control.publisher.TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr("sensorhub.control.connection.TIMEOUT_S", 0.3)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-        publisher = MqttPublisher("127.0.0.1", port)
-        with pytest.raises(DiscoveryError, match=f"127.0.0.1:{port}"):
+        publisher = connection(port)
+        with pytest.raises(ControlError, match=f"127.0.0.1:{port}"):
             publisher.publish([Publication("t", b"x")])
         publisher.close()
-    assert os.getpid()

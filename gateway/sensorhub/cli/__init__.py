@@ -84,7 +84,7 @@ def channels_command(
 
 @app.command()
 def run(
-    process: Annotated[str, typer.Argument(help="One process: ingest, quality, store, chain or web.")] = "",
+    process: Annotated[str, typer.Argument(help=f"One process: {', '.join(processes.PROCESSES)}.")] = "",
 ) -> None:
     """Run the gateway until Ctrl-C: all processes under a supervisor, or one of them."""
     values = context.settings()

@@ -1,36 +1,46 @@
-"""A follower of the log that keeps Home Assistant informed (`home_assistant` has the formats).
+"""The follower of the log that knows the site's nodes and keeps Home Assistant informed (`home_assistant` has the formats).
 
-It remembers the newest value of every channel in one small file beside its cursor, so that a restart neither reads
-the whole log again nor forgets a channel. Publications are retained and the same content again does no harm, so the file
-may be some seconds old after a crash.
+It remembers who is enrolled and the newest value of every channel in one small file beside its cursor, so that a
+restart neither reads the whole log again nor forgets a channel. Publications are retained and the same content again
+does no harm, so the file may be some seconds old after a crash.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from sensorhub.channels import BY_NAME
-from sensorhub.control.home_assistant import PREFIX, Publication, config_topic, discovery, state, state_topic
-from sensorhub.errors import SensorhubError
-from sensorhub.log.entries import MessageEntry, NodeEntry, NodeEvent, decode_entry
-from sensorhub.wire import WireError, parse_pack, parse_signed
+from sensorhub.control.connection import Publication
+from sensorhub.control.home_assistant import config_topic, discovery, state
+from sensorhub.flags import TRUSTED, flag_names
+from sensorhub.log.entries import (
+    MESSAGE,
+    NODE,
+    VERDICT,
+    MessageEntry,
+    NodeEntry,
+    NodeEvent,
+    VerdictEntry,
+    decode_entry,
+    kind_of,
+)
+from sensorhub.wire import WireError, parse_pack, parse_signed, topic
 from sensorhub.wire.senml import Pack
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 SAVE_SECONDS: Final = 5.0
+MAX_UNJUDGED: Final = 4096
+"""Newest messages whose verdicts are waited for."""
 
 _SINGLE_DIGITS: Final = 7
 """Significant decimal digits of binary32, which is what nodes measure in."""
-
-
-class DiscoveryError(SensorhubError):
-    """Raised when the broker does not take a publication."""
 
 
 class Publisher(Protocol):
@@ -38,33 +48,44 @@ class Publisher(Protocol):
 
     connections: int
 
-    def publish(self, publications: list[Publication]) -> None:
-        """Publish all, retained, and return when the broker has them; raises DiscoveryError when it has not."""
+    def publish(self, publications: Sequence[Publication]) -> None:
+        """Publish all, retained, and return when the broker has them; raises ControlError when it has not."""
         ...
 
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of one node: kind and key by its enrolment; channel: [value, Unix s]."""
+    """What is known of one node.
+
+    Attributes:
+        kind: by its enrolment.
+        key: its key in force, hexadecimal; empty when it is not enrolled.
+        values: channel to [value, Unix s].
+        doubts: channel to [Unix s, names of the flags] of its newest judged reading that is not trusted.
+        judged: channel to Unix s of its newest judged reading.
+    """
 
     kind: str = ""
     key: str = ""
     values: dict[str, tuple[float, float]] = field(default_factory=dict)
+    doubts: dict[str, list[str]] = field(default_factory=dict)
+    judged: dict[str, float] = field(default_factory=dict)
 
 
 class DiscoveryFollower:
-    """Publishes discovery and state of every node of the site whose messages come by.
+    """Knows the site's nodes, and publishes discovery and state of every node whose messages come by.
 
     Args:
         path: its file, made when missing.
         site: nodes of other sites in the log are passed over.
         publisher: the broker.
         log_id: leaf hash of the genesis entry, when known: with another log's file it begins anew.
-        prefix: what Home Assistant has been told to look under.
+        prefix: what Home Assistant has been told to look under; None tells it nothing, and takes back what it was told.
+        live: whether publishing may begin; until `tell` is called otherwise.
         clock: seconds that never jump, to space out saving.
     """
 
-    name = "discovery"
+    name = "control"
 
     def __init__(
         self,
@@ -73,7 +94,8 @@ class DiscoveryFollower:
         site: str,
         publisher: Publisher,
         log_id: bytes = b"",
-        prefix: str = PREFIX,
+        prefix: str | None,
+        live: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
@@ -81,56 +103,58 @@ class DiscoveryFollower:
         self._publisher = publisher
         self._log_id = log_id.hex()
         self._prefix = prefix
+        self._live = live
         self._clock = clock
+        self._lock = threading.Lock()
         self._nodes: dict[str, _Known] = {}
         self._cursor = 0
         self._published = 0
+        self._greeted: int | None = None  # the connection in which everything was told; None: not told
+        self._described: set[str] = set()  # nodes whose discovery is to be published,
+        self._changed: set[str] = set()  # whose state is
+        self._gone: dict[str, str] = {}  # and what is to be taken back: node to prefix
+        self._unjudged: dict[int, tuple[str, list[tuple[str, float]]]] = {}
         self._load()
         self._saved = clock()
-        self._greeted: int | None = None  # the connection in which everything was told; None: not told
 
     def cursor(self) -> int:
         """Index of the next entry it needs."""
         return self._cursor
 
+    def enrolled(self, node: str) -> bool:
+        """Whether a key of this node is in force."""
+        known = self._nodes.get(node)
+        return known is not None and bool(known.key)
+
     def apply(self, batch: list[tuple[int, bytes]]) -> None:
         """Takes entries in order and publishes what is new, each node's state at most once.
 
         Raises:
-            DiscoveryError: the broker is away; the same entries may come again.
+            ControlError: the broker is away; the same entries may come again.
         """
-        out: dict[str, Publication] = {}
-        changed: set[str] = set()
-        connection = self._publisher.connections
-        if self._greeted != connection:
-            for name, node in self._nodes.items():
-                for channel in node.values:
-                    self._add(out, discovery(self._site, name, node.kind, BY_NAME[channel], self._prefix))
-                changed.add(name)
-        for _, raw in batch:
-            entry = decode_entry(raw)
-            if isinstance(entry, MessageEntry):
-                self._message(entry, out, changed)
-            elif isinstance(entry, NodeEntry):
-                self._node(entry, out, changed)
-        for name in sorted(changed):
-            known = self._nodes.get(name)
-            if known and known.values:
-                values = {channel: value for channel, (value, _) in known.values.items()}
-                newest = max(measured for _, measured in known.values.values())
-                self._add(out, state(self._site, name, values, newest))
-        if out:
-            self._greeted = None  # until it is known that all of it arrived
-            self._publisher.publish(list(out.values()))
-            self._published += len(out)
-        self._greeted = connection
-        self._cursor = batch[-1][0] + 1
-        if self._clock() - self._saved >= SAVE_SECONDS:
-            self.save()
+        with self._lock:
+            for index, raw in batch:
+                self._take(index, raw)
+            self._tell()
+            self._cursor = batch[-1][0] + 1
+            if self._clock() - self._saved >= SAVE_SECONDS:
+                self.save()
+
+    def tell(self, *, again: bool = False) -> None:
+        """Publishes what has not been told in this connection; with `again` everything.
+
+        Raises:
+            ControlError: the broker is away.
+        """
+        with self._lock:
+            self._live = True
+            if again:
+                self._greeted = None
+            self._tell()
 
     def status(self) -> dict[str, Any]:
         """Nodes known, and publications made since the start."""
-        return {"nodes": len(self._nodes), "published": self._published}
+        return {"known": len(self._nodes), "published": self._published}
 
     def save(self) -> None:
         """Write the file; also to be called at the end of the process."""
@@ -138,6 +162,7 @@ class DiscoveryFollower:
             "format": FORMAT,
             "log": self._log_id,
             "site": self._site,
+            "prefix": self._prefix,
             "cursor": self._cursor,
             "nodes": {name: asdict(known) for name, known in self._nodes.items()},
         }
@@ -152,26 +177,32 @@ class DiscoveryFollower:
             document = json.loads(self._path.read_text(encoding="utf-8"))
             if (document["format"], document["log"], document["site"]) != (FORMAT, self._log_id, self._site):
                 return
-            nodes = {
-                str(name): _Known(
-                    str(known["kind"]),
-                    str(known["key"]),
-                    {
-                        channel: (float(value), float(measured))
-                        for channel, (value, measured) in known["values"].items()
-                        if channel in BY_NAME
-                    },
-                )
-                for name, known in document["nodes"].items()
-            }
+            nodes = {str(name): _known(fields) for name, fields in document["nodes"].items()}
+            told = document["prefix"]
             self._cursor = int(document["cursor"])
             self._nodes = nodes
+            if told is not None and self._prefix is None:
+                for name, known in nodes.items():
+                    if known.values:
+                        self._gone[name] = str(told)
+                    known.values, known.doubts, known.judged = {}, {}, {}
 
-    @staticmethod
-    def _add(out: dict[str, Publication], publication: Publication) -> None:
-        out[publication.topic] = publication
+    def _take(self, index: int, raw: bytes) -> None:
+        kind = kind_of(raw)
+        if kind == NODE:
+            entry = decode_entry(raw)
+            assert isinstance(entry, NodeEntry)
+            self._node(entry)
+        elif self._prefix is not None and kind == MESSAGE:
+            entry = decode_entry(raw)
+            assert isinstance(entry, MessageEntry)
+            self._message(index, entry)
+        elif self._prefix is not None and kind == VERDICT:
+            entry = decode_entry(raw)
+            assert isinstance(entry, VerdictEntry)
+            self._verdict(entry)
 
-    def _message(self, entry: MessageEntry, out: dict[str, Publication], changed: set[str]) -> None:
+    def _message(self, index: int, entry: MessageEntry) -> None:
         try:
             signed = parse_signed(entry.message)
             pack = parse_pack(signed.payload, tq=signed.tq)
@@ -183,28 +214,91 @@ class DiscoveryFollower:
         for channel, value, measured in _numbers(pack):
             before = known.values.get(channel)
             if before is None:
-                self._add(out, discovery(self._site, pack.node, known.kind, BY_NAME[channel], self._prefix))
+                self._described.add(pack.node)
             if before is None or measured >= before[1]:
                 known.values[channel] = (value, measured)
-                changed.add(pack.node)
+                self._changed.add(pack.node)
+        records = [(name, pack.base_time + t) for name, t in zip(pack.names, pack.times, strict=True)]
+        self._unjudged[index] = (pack.node, records)
+        if len(self._unjudged) > MAX_UNJUDGED:
+            del self._unjudged[next(iter(self._unjudged))]
 
-    def _node(self, entry: NodeEntry, out: dict[str, Publication], changed: set[str]) -> None:
+    def _verdict(self, entry: VerdictEntry) -> None:
+        for index, pairs in entry.verdicts:
+            node, records = self._unjudged.pop(index, ("", []))
+            known = self._nodes.get(node)
+            if known is None or len(records) != len(pairs):
+                continue
+            for (channel, measured), (score, flags) in zip(records, pairs, strict=True):
+                if channel not in known.values or measured < known.judged.get(channel, measured):
+                    continue
+                known.judged[channel] = measured
+                doubts = flag_names(flags) if score < TRUSTED else None
+                if doubts != known.doubts.get(channel):
+                    self._changed.add(node)
+                if doubts is None:
+                    known.doubts.pop(channel, None)
+                else:
+                    known.doubts[channel] = doubts
+
+    def _node(self, entry: NodeEntry) -> None:
         known = self._nodes.setdefault(entry.node, _Known())
         key = entry.public_key.hex()
         if entry.event in (NodeEvent.ENROL, NodeEvent.ROTATE):
             known.key = key
             if known.kind != entry.kind:
                 known.kind = entry.kind
-                for channel in known.values:
-                    self._add(
-                        out, discovery(self._site, entry.node, known.kind, BY_NAME[channel], self._prefix)
-                    )
+                self._described.add(entry.node)
         elif entry.event == NodeEvent.REVOKE and known.key == key:
-            for channel in known.values:
-                self._add(out, Publication(config_topic(self._site, entry.node, channel, self._prefix), b""))
-            self._add(out, Publication(state_topic(self._site, entry.node), b""))
+            if known.values and self._prefix is not None:
+                self._gone[entry.node] = self._prefix
             del self._nodes[entry.node]
-            changed.discard(entry.node)
+
+    def _tell(self) -> None:
+        if not self._live:
+            return
+        connection = self._publisher.connections
+        described, changed = self._described, self._changed
+        if self._greeted != connection:
+            described = changed = set(self._nodes)
+        out = {}
+        for name, prefix in self._gone.items():
+            out[config_topic(self._site, name, prefix)] = b""
+            out[topic(self._site, name, "state")] = b""
+        for name in sorted(described | changed if self._prefix is not None else ()):
+            known = self._nodes.get(name)
+            if known is None or not known.values:
+                continue
+            found = []
+            if name in described:
+                channels = [BY_NAME[channel] for channel in known.values]
+                found.append(discovery(self._site, name, known.kind, channels, self._prefix or ""))
+            if name in changed:
+                values = {channel: value for channel, (value, _) in known.values.items()}
+                newest = max(measured for _, measured in known.values.values())
+                found.append(state(self._site, name, values, known.doubts, newest))
+            out.update((publication.topic, publication.payload) for publication in found)
+        if out:
+            self._publisher.publish([Publication(*item) for item in out.items()])
+            self._published += len(out)
+        self._described, self._changed, self._gone = set(), set(), {}
+        self._greeted = connection
+
+
+def _known(fields: dict[str, Any]) -> _Known:
+    """What the file says of a node; raises TypeError, ValueError or KeyError when it says something else."""
+    values = {
+        channel: (float(value), float(measured))
+        for channel, (value, measured) in fields["values"].items()
+        if channel in BY_NAME
+    }
+    return _Known(
+        str(fields["kind"]),
+        str(fields["key"]),
+        values,
+        {channel: [str(flag) for flag in flags] for channel, flags in fields["doubts"].items()},
+        {channel: float(measured) for channel, measured in fields["judged"].items()},
+    )
 
 
 def _numbers(pack: Pack) -> list[tuple[str, float, float]]:

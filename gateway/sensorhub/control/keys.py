@@ -1,4 +1,4 @@
-"""The two keys that nodes obey: the site's, for configuration, and the release key, for updates.
+"""The two keys that nodes obey: the site's, for configuration and pictures, and the release key, for updates.
 
 They are secp256k1 keys like those of the nodes, so that a node needs one kind of arithmetic. A node knows only the
 public halves (`keys.site`, `keys.release` of its node.json); whoever has a secret half can configure the site's nodes,
@@ -14,11 +14,18 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from coincurve import PrivateKey
+from coincurve import PrivateKey, PublicKey
 
 from sensorhub.errors import SensorhubError
+from sensorhub.wire import public_key_of
+
+SITE_KEY: Final = "keys/site.key"
+"""In the data directory: the site's secret key, made on first use."""
+RELEASE_KEY: Final = "keys/release.pub"
+"""In the data directory: the public release key that the site's nodes are given, 128 hexadecimal digits."""
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
+_PUBLIC_HEX: Final = re.compile(r"[0-9a-f]{128}")
 
 
 class ControlKeyError(SensorhubError):
@@ -73,3 +80,62 @@ def load_or_create_key(path: Path) -> PrivateKey:
     except OSError as error:
         raise ControlKeyError(f"key file {path} cannot be made: {error.strerror}") from error
     return load_key(path)
+
+
+def parse_public_key(text: str) -> bytes:
+    """A public key of a node or of one of the two, 64 bytes x, y, from 128 hexadecimal digits.
+
+    Raises:
+        ControlKeyError: it is none.
+    """
+    if not _PUBLIC_HEX.fullmatch(text.strip()):
+        raise ControlKeyError("a public key is 128 hexadecimal digits: x, then y")
+    public = bytes.fromhex(text)
+    try:
+        PublicKey(b"\x04" + public)
+    except ValueError as error:
+        raise ControlKeyError("this public key is no point of secp256k1") from error
+    return public
+
+
+def release_key(data_dir: Path) -> bytes | None:
+    """The public release key that the gateway knows, or None.
+
+    Raises:
+        ControlKeyError: its file is unreadable or holds no key.
+    """
+    path = data_dir / RELEASE_KEY
+    try:
+        return parse_public_key(path.read_text(encoding="ascii", errors="replace"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ControlKeyError(f"key file {path} cannot be read: {error.strerror}") from error
+
+
+def trust_release_key(data_dir: Path, public: bytes) -> Path:
+    """Has the gateway give this public release key to nodes, and take manifests of it; returns its file.
+
+    Raises:
+        ControlKeyError: the file cannot be written.
+    """
+    path = data_dir / RELEASE_KEY
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary.write_text(public.hex() + "\n", encoding="ascii")
+        temporary.replace(path)
+    except OSError as error:
+        raise ControlKeyError(f"key file {path} cannot be written: {error.strerror}") from error
+    return path
+
+
+def node_keys(data_dir: Path) -> dict[str, str]:
+    """What goes into a node's `keys`: `site`, its key made on first use, and `release` when the gateway knows one.
+
+    Raises:
+        ControlKeyError: a key file is unreadable or holds no key.
+    """
+    keys = {"site": public_key_of(load_or_create_key(data_dir / SITE_KEY)).hex()}
+    release = release_key(data_dir)
+    return keys if release is None else keys | {"release": release.hex()}

@@ -53,6 +53,29 @@ def find_mosquitto() -> str | None:
     return shutil.which("mosquitto", path=path)
 
 
+def control_account(data_dir: Path) -> tuple[str, int, str, str]:
+    """Host, port, user and password of the control process at the embedded broker that started last.
+
+    Raises:
+        BrokerError: none has started yet.
+    """
+    path = data_dir / "run" / CONTROL_FILE
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_ControlAccount)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BrokerError(
+            f"the embedded broker has not started yet: {path} cannot be read: {error}"
+        ) from None
+    return found.host, found.port, found.user, found.password
+
+
+class _ControlAccount(msgspec.Struct):
+    host: str
+    port: int
+    user: str
+    password: str
+
+
 class EmbeddedBroker:
     """A broker in a child process that dies with this one and is started again when it dies alone.
 
@@ -129,9 +152,8 @@ class EmbeddedBroker:
         self.port = self._claim_port()
         self.password = self.users.add(GATEWAY)
         self.control_password = self.users.add(CONTROL)
-        place = {"host": self.dial_host, "port": self.port}
-        account = {"user": CONTROL, "password": self.control_password}
-        _write_private(self._run / CONTROL_FILE, msgspec.json.encode(place | account).decode())
+        account = _ControlAccount(self.dial_host, self.port, CONTROL, self.control_password)
+        _write_private(self._run / CONTROL_FILE, msgspec.json.encode(account).decode())
         self._stop.clear()
         self._ready.clear()
         self._failure = None

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import re
-import secrets
 import threading
 import time
 from collections import deque
@@ -17,6 +15,7 @@ from typing import Any, Final
 from sensorhub.errors import SensorhubError
 from sensorhub.ingest.broker import EmbeddedBroker
 from sensorhub.ingest.checker import Checker
+from sensorhub.ingest.client_id import kept_client_id
 from sensorhub.ingest.committer import Committer
 from sensorhub.ingest.packets import Publish
 from sensorhub.ingest.quarantine import Quarantine
@@ -30,8 +29,6 @@ from sensorhub.status import StatusFile
 
 LEAVES: Final = ("data", "announce", "status")
 CLIENT_ID: Final = "keys/mqtt-client-id"
-CLIENT_ID_PATTERN: Final = re.compile("g[0-9a-f]{22}")
-"""23 letters and digits, which every broker takes (MQTT 3.1.1, section 3.1.3.1)."""
 DROPPED: Final = "$SYS/broker/publish/messages/dropped"
 """Where mosquitto tells how many messages it dropped (mosquitto(8), broker status)."""
 MAX_THREADS: Final = 4
@@ -195,7 +192,7 @@ class Ingest:
             self._write_status()
 
     def _address(self) -> Endpoint:
-        client_id = self._client_id()
+        client_id = kept_client_id(self._data_dir / CLIENT_ID)
         broker = self._broker
         if broker is None:
             assert self._endpoint is not None
@@ -207,26 +204,6 @@ class Ingest:
             username=broker.username,
             password=broker.password,
         )
-
-    def _client_id(self) -> str:
-        """The client id of this data directory: random, since who knows it could end the session.
-
-        Raises:
-            SensorhubError: it cannot be kept.
-        """
-        path = self._data_dir / CLIENT_ID
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            if CLIENT_ID_PATTERN.fullmatch(found := path.read_text(encoding="ascii").strip()):
-                return found
-        made = "g" + secrets.token_hex(11)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.unlink(missing_ok=True)
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(made + "\n")
-        except OSError as error:
-            raise SensorhubError(f"cannot write {path}: {error.strerror}") from error
-        return made
 
     def _watch(self, subscriber: Subscriber, commits: threading.Thread) -> None:
         while not self._stop.is_set():
