@@ -15,7 +15,7 @@ import pytest
 from sensorhub.dataset.errors import DatasetError
 from sensorhub.dataset.export import export
 from sensorhub.dataset.heads import SignedHead
-from sensorhub.log.entries import MessageEntry, decode_entry, encode_entry
+from sensorhub.log.entries import REVIEW, MessageEntry, decode_entry, encode_entry
 from sensorhub.nodes.dater import Dater
 from sensorhub.verify.answers import ANCHORED, DEVICE_SIGNED, FLAGGED, INTACT, JUDGED, LOGGED, ROWS
 from sensorhub.verify.dataset import DATASET_ANSWERS, check_dataset, read_evidence
@@ -113,6 +113,15 @@ def test_the_rows_are_the_readings(dataset, sample):
     provenance = json.loads(table.schema.metadata[b"sensorhub"])
     assert provenance["licence"] == "CC-BY-4.0"
     assert provenance["log"]["logId"] == "0x" + sample.world.log_id.hex()
+
+
+def test_a_persons_verdict_goes_out_and_no_later_judges(sample, tmp_path):
+    said = sample.world.judge(sample.message, scores=(255, 0), rules=REVIEW)
+    sample.world.judge(sample.message, scores=(100, 4), rules="rules/2")
+    directory = write(sample.world, tmp_path / "d").directory
+    rows = pq.read_table(directory / DATA).to_pylist()
+    assert {row["verdict"] for row in rows if row["message"] == sample.message} == {said}
+    assert check_dataset(directory)[ROWS].holds
 
 
 def test_clockless_readings_are_dated_as_the_gateway_dates_them(dataset, sample):

@@ -5,7 +5,7 @@ import pytest
 from sensorhub.dataset.errors import DatasetError
 from sensorhub.dataset.heads import SignedHead
 from sensorhub.dataset.prove import newest_verdict, prove, tlog_proof
-from sensorhub.log.entries import NodeEvent
+from sensorhub.log.entries import REVIEW, NodeEvent
 from sensorhub.store import SqliteStore
 from sensorhub.verify.check import check_proof
 from sensorhub.verify.proof import format_proof, parse_proof
@@ -68,6 +68,17 @@ def test_the_newest_verdict_within_the_tree_is_taken(sample):
     assert newest_verdict(world, sample.unjudged, world.size()) is None
     report = check_proof(format_proof(prove(world, sample.message)))
     assert "rules/2: score 0.39, flags stuck" in report["judged"].reason
+
+
+def test_a_persons_verdict_is_not_overruled_by_a_later_judge(sample):
+    world = sample.world
+    said = world.judge(sample.message, scores=(255, 0), rules=REVIEW)
+    before = world.size()
+    world.judge(sample.message, scores=(100, 4), rules="rules/2")
+    assert newest_verdict(world, sample.message, world.size()) == said
+    assert newest_verdict(world, sample.message, before) == said
+    again = world.judge(sample.message, scores=(0, 4), rules=REVIEW)
+    assert newest_verdict(world, sample.message, world.size()) == again
 
 
 def test_everything_about_the_node_goes_along(sample, worlds, tmp_path):
