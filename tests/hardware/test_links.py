@@ -122,3 +122,19 @@ def test_flash_tool_reads_the_same(node):
         node.node.interval_s,
         node.node.publish_s,
     )
+
+
+def test_the_page_names_the_channels_of_every_driver(node):
+    page = (HARDWARE / node.name / "README.md").read_text()
+    for sensor in (sensor for part in node.parts for sensor in part.sensors):
+        assert re.search(rf"\| `{sensor.driver}` \|[^|]*\| \w+", page), sensor.driver
+
+
+def test_an_image_of_our_own_choice_is_given_to_the_flash_tool(nodes):
+    page = (HARDWARE / "camera" / "README.md").read_text()
+    said = subprocess.run(
+        [ROOT / "tools" / "flash", "camera", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    for option in re.findall(r"tools/flash camera (.*) --site", page)[0].split():
+        assert not option.startswith("--") or option in said, option
+    assert nodes["camera"].flash.firmware in page

@@ -105,8 +105,13 @@ def driver_addresses(driver: str, drivers: Path = DRIVERS) -> tuple[int, ...]:
 def driver_channels(driver: str, drivers: Path = DRIVERS) -> tuple[str, ...]:
     """Channels the driver offers, read from its source; empty when they depend on its row."""
     for item in ast.walk(ast.parse(driver_file(driver, drivers).read_text(encoding="utf-8"))):
-        if isinstance(item, ast.Assign) and [getattr(target, "id", "") for target in item.targets] == [
-            "channels"
-        ]:
-            return tuple(name for name, _ in ast.literal_eval(item.value))
+        if not isinstance(item, ast.Assign):
+            continue
+        # of the class, or of the object where some of them depend on the row
+        names = [getattr(target, "id", getattr(target, "attr", "")) for target in item.targets]
+        if names == ["channels"] and isinstance(item.value, ast.Tuple):
+            try:
+                return tuple(name for name, _ in ast.literal_eval(item.value))
+            except ValueError:
+                continue
     return ()

@@ -135,7 +135,7 @@ def _wiring(node: Node, board: Board) -> list[str]:
         "![Wiring diagram](generated/wiring.svg)",
         "",
         *table(["from", "GPIO or rail", "name", "to", "pin", "note"], rows),
-        "Left free, because the board or the chip's start needs them: " + "; ".join(fixed) + ".",
+        "Taken by the board itself or needed at the chip's start: " + "; ".join(fixed) + ".",
         "",
     ]
 
@@ -297,6 +297,7 @@ def _mounting(node: Node, shown: Sequence[str]) -> list[str]:
 
 def _bring_up(node: Node) -> list[str]:
     lines = ["## First start", ""]
+    own = " --firmware firmware.bin --sha256 SUM" if node.flash.firmware_from else ""
     for bus in node.buses:
         addresses = sorted(
             sensor.address
@@ -316,7 +317,7 @@ def _bring_up(node: Node) -> list[str]:
     return [
         *lines,
         (
-            f"Then `tools/flash {node.node.kind} --site SITE --name {node.node.name}-01`. What the serial console shows, siting, calibration and"
+            f"Then `tools/flash {node.node.kind}{own} --site SITE --name {node.node.name}-01`. What the serial console shows, siting, calibration and"
             " upkeep: [../README.md](../README.md)."
         ),
     ]
