@@ -47,15 +47,16 @@ class Result:
 
 
 class Device:
-    """Starts firmware code in a child process of either interpreter."""
+    """Starts firmware code in a child process of either interpreter; `python` is the command that stands for CPython."""
 
-    def __init__(self, micropython: Path) -> None:
+    def __init__(self, micropython: Path, python: Sequence[str] = (sys.executable,)) -> None:
         self.micropython = micropython
+        self.python = python
 
     def command(self, interpreter: str, *arguments: str) -> list[str]:
         if interpreter == "micropython":
             return [str(self.micropython), *arguments]
-        return [sys.executable, *arguments]
+        return [*self.python, *arguments]
 
     def environ(self, interpreter: str, extra: Mapping[str, str] = {}) -> dict[str, str]:
         paths = [str(FIRMWARE), str(HERE)]
