@@ -227,7 +227,8 @@ def _quality(settings: Settings, _environ: Mapping[str, str], stop: threading.Ev
     from sensorhub.quality.follower import ModelJudging, QualityFollower, RulesFollower
 
     snapshot = settings.data_dir / "quality.state"
-    by_model = settings.quality.judge == "model"
+    quality = settings.quality
+    by_model = quality.judge == "model"
     client = LogClient(settings.data_dir / "run" / "log.sock")
     try:
         _follow(
@@ -235,7 +236,12 @@ def _quality(settings: Settings, _environ: Mapping[str, str], stop: threading.Ev
             settings,
             stop,
             lambda reader: (
-                QualityFollower(reader, client, ModelJudging.packaged(), snapshot=snapshot)
+                QualityFollower(
+                    reader,
+                    client,
+                    ModelJudging.load(quality.model, quality.model_sha256),
+                    snapshot=snapshot,
+                )
                 if by_model
                 else RulesFollower(reader, client, snapshot=snapshot)
             ),

@@ -191,6 +191,21 @@ class Quality(_Section, frozen=True):
             description="`rules` looks at each series alone; `model` adds neighbours and the shipped network, and is experimental: see sensorhub/quality/README.md.",
         ),
     ] = "rules"
+    model: Annotated[
+        str,
+        Meta(
+            title="Model file",
+            description="A .tflite file that `sensorhub train` made, for the judge `model`; empty takes the packaged one.",
+        ),
+    ] = ""
+    model_sha256: Annotated[
+        str,
+        Meta(
+            title="Model hash",
+            description="SHA-256 of `quality.model` in hex. A file with another hash is refused, and neighbours and rules judge alone.",
+            pattern=r"^([0-9a-f]{64})?$",
+        ),
+    ] = ""
 
 
 class Chain(_Section, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 
 import pytest
@@ -13,7 +14,7 @@ from sensorhub.flags import FULL_SCORE, Flag
 from sensorhub.log.entries import NodeEntry, VerdictEntry, decode_entry, encode_entry
 from sensorhub.nodes import geohash
 from sensorhub.quality import follower as module
-from sensorhub.quality.explain import explain, picture
+from sensorhub.quality.explain import document, explain, picture
 from sensorhub.quality.follower import ModelJudging, QualityFollower, RulesFollower
 from sensorhub.quality.judge import VERSION
 from sensorhub.quality.model import Model, shipped
@@ -117,6 +118,48 @@ def test_a_model_that_is_not_there_is_told_and_verdicts_name_none(house):
     assert follower.status()["model_error"] == "its hash is another"
 
 
+@pytest.mark.parametrize("damage", ["another hash", "cut short", "no hash", "no file", "not a model"])
+def test_a_wrong_model_is_refused_at_the_start_and_judging_goes_on(house, tmp_path, damage):
+    data = shipped().path.read_bytes()
+    expected = found = hashlib.sha256(data).hexdigest()
+    path = tmp_path / "site.tflite"
+    match damage:
+        case "another hash":
+            expected = hashlib.sha256(b"another").hexdigest()
+        case "cut short":
+            data = data[:-100]
+            found = hashlib.sha256(data).hexdigest()
+        case "not a model":
+            data = b"something else"
+            expected = found = hashlib.sha256(data).hexdigest()
+    if damage != "no file":
+        path.write_bytes(data)
+    judging = ModelJudging.load(str(path), "" if damage == "no hash" else expected)
+    fill(house, 20)
+    with house.client() as client:
+        follower = QualityFollower(house.reader, client, judging)
+        follower.apply(list(house.reader.entries(0)))
+    status = follower.status()
+    assert status["model"] is None
+    assert str(path) in status["model_error"]
+    if expected != found:
+        assert expected in status["model_error"]
+        assert found in status["model_error"]
+    assert {m for m, *_ in verdicts(house)} == {b""}
+    assert status["judged"] == 120
+
+
+def test_a_model_of_a_file_takes_part_when_it_is_the_one_that_was_named(house, tmp_path, model):
+    path = tmp_path / "site.tflite"
+    path.write_bytes(shipped().path.read_bytes())
+    fill(house, 5)
+    with house.client() as client:
+        follower = QualityFollower(house.reader, client, ModelJudging.load(str(path), model.sha256.hex()))
+        follower.apply(list(house.reader.entries(0)))
+    assert follower.status()["model"] == model.sha256.hex()
+    assert {m for m, *_ in verdicts(house)} == {model.sha256}
+
+
 def test_it_goes_on_where_another_model_stopped(house, model):
     fill(house, 20)
     judge_all(house, None)
@@ -149,7 +192,8 @@ def test_explain_tells_what_the_log_says_and_why(house, model):
     told = explain(house.reader, "birch", "temperature", START + 3600 * 225 + 100, model=model)
     assert told.time == START + 3600 * 225
     assert told.logged is not None
-    assert round(told.score * FULL_SCORE) == told.logged[1]
+    assert round(told.score * FULL_SCORE) == told.logged.score
+    assert told.logged.judge == VERSION
     assert told.score < 0.5
     assert told.expected is not None
     assert abs(told.value - told.expected) > 8
@@ -159,7 +203,29 @@ def test_explain_tells_what_the_log_says_and_why(house, model):
     assert len(told.history) == 49
     drawn = picture(told)
     assert drawn.startswith("<svg")
-    assert drawn.count("polyline") == 2
+    assert drawn.count("<polyline") == 3
+    for name in ("alder", "cedar", "dogwood", "clean", "drift"):
+        assert f">{name}</text>" in drawn
+
+
+def test_explain_from_some_days_before_says_the_same_in_words(house, model):
+    fill(house, 24 * 30, fault_from=24 * 29)
+    judge_all(house, model)
+    time = START + 3600 * (24 * 29 + 9)
+    whole = explain(house.reader, "birch", "temperature", time, model=model, days=math.inf)
+    short = explain(house.reader, "birch", "temperature", time, model=model)
+    verdict = whole.logged.entry
+    known = explain(
+        house.reader, "birch", "temperature", time, model=model, message=whole.message, verdict=verdict
+    )
+    assert known == short
+    assert short.logged == whole.logged
+    assert round(whole.score * FULL_SCORE) == whole.logged.score
+    assert short.flags == whole.flags
+    assert short.expected == pytest.approx(whole.expected, abs=0.3)
+    assert short.score == pytest.approx(whole.score, abs=0.1)
+    assert len(short.history) == len(whole.history) == 49
+    assert json.loads(json.dumps(document(short)))["logged"]["flag_names"] == list(whole.flags)
 
 
 def test_explain_names_what_the_log_does_not_have(house, model):

@@ -26,7 +26,7 @@ from sensorhub.quality import rules as rules_module
 from sensorhub.quality import snapshot as snapshots
 from sensorhub.quality.columns import Columns, SeriesNumbers, columns_of, read_messages
 from sensorhub.quality.judge import Judge
-from sensorhub.quality.model import Model, ModelError, shipped
+from sensorhub.quality.model import Model, ModelError, ModelFile, shipped
 from sensorhub.quality.rules import Judged, Rules
 from sensorhub.quality.snapshot import Snapshot
 
@@ -178,10 +178,19 @@ class ModelJudging:
         self._trouble = why
 
     @classmethod
-    def packaged(cls) -> ModelJudging:
-        """With the model of the package; without one, and the reason in the status, when it is refused."""
+    def load(cls, path: str = "", sha256: str = "") -> ModelJudging:
+        """With the model of a file, or of the package; without one, and the reason in the status, when it is refused.
+
+        Args:
+            path: the file; empty for the package's.
+            sha256: the hash in hex that it must have.
+        """
         try:
-            return cls(Model.load(shipped()))
+            if path and not sha256:
+                raise ModelError(
+                    f"the model {path} is refused: quality.model_sha256 does not say which it is", path
+                )
+            return cls(Model.load(ModelFile(Path(path), sha256) if path else shipped()))
         except ModelError as error:
             _LOG.error("rules and neighbours judge without a model: %s", error)
             return cls(None, str(error))
