@@ -11,8 +11,13 @@ def main():
     if life.trial != nodeboot.NONE:
         # a new application may hang before it gets to its own watchdog
         machine.WDT(timeout=120_000)
-    from sensornode.node import main
-
+    try:
+        from sensornode.node import main
+    except Exception as error:
+        if nodeboot.failed(life):
+            print("%s: %s; the other application starts" % (type(error).__name__, error))
+            machine.reset()
+        raise
     main(life)
 
 

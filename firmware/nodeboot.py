@@ -6,6 +6,9 @@ application lives in `app_a` or `app_b`; without either, `sensornode` is looked 
 Something new - an application, a configuration - is first on trial. The first receipt of the gateway confirms
 it. When the node starts TRIES times without one, or the application gives up, the former one comes back. Every start
 counts as failed until a receipt comes or the node has run well for some minutes.
+
+A confirmed application whose files are not what was installed, that cannot be loaded, or that does not even get
+through safe mode gives way to the other one (slots.py).
 """
 
 import struct
@@ -19,6 +22,7 @@ PARTITION = 2  # on trial is the image in an OTA partition: the bootloader choos
 NONE = 255
 TRIES = 3  # starts that something on trial gets, and trials that one order gets
 SAFE_AFTER = 5  # failed starts until safe mode
+LEAVE_AFTER = 10  # and until the other application gets its turn: safe mode fails too
 
 _FORMAT = ">7B7I"
 _VERSION = 1
@@ -178,7 +182,15 @@ def start(root="", nvs=None):
     import os
 
     life = Life(nvs or Nvs())
-    life.start(machine.reset_cause() in (machine.PWRON_RESET, machine.DEEPSLEEP_RESET))
+    cause = machine.reset_cause()
+    life.start(cause in (machine.PWRON_RESET, machine.DEEPSLEEP_RESET))
+    if cause != machine.DEEPSLEEP_RESET:  # a node that sleeps looks at its flash when it is switched on
+        import slots
+
+        if life.failures > LEAVE_AFTER:
+            slots.leave(life, root)
+        slots.check(life, root)
+        del sys.modules["slots"]
     path = root + "/" + SLOTS[life.active]
     try:
         os.stat(path + "/sensornode")
@@ -186,3 +198,10 @@ def start(root="", nvs=None):
     except OSError:
         pass  # not laid out in slots, or the application is part of the image
     return life
+
+
+def failed(life, root=""):
+    """The application cannot be loaded. True when another one starts next."""
+    import slots
+
+    return slots.leave(life, root)

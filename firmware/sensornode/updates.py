@@ -9,10 +9,13 @@ there the bootloader starts the new one once and goes back by itself unless it i
 import asyncio
 import hashlib
 import os
+from binascii import hexlify
 
 from nodeboot import PARTITION, SLOTS
 
+from . import __version__
 from .http import Download, HttpError
+from .orders import version_number
 
 CHUNK = 2048
 BLOCK = 512  # of an archive
@@ -40,6 +43,8 @@ class FileSlot:
     """The application directory that does not run, filled from a ustar archive as it comes in.
 
     :param path: the directory, replaced whole.
+
+    Attributes: `members`, (path, SHA-256) of every file that is in.
     """
 
     def __init__(self, path, disk=Disk):
@@ -50,7 +55,7 @@ class FileSlot:
         self._padding = 0
         self._open = None, hashlib.sha256(), ""  # the member that is coming in: file, hash, path
         self._ended = False
-        self._members = []  # (path, SHA-256)
+        self.members = []
         _remove(disk, path)
         disk.mkdir(path)
         disk.mkdir(path + "/sensornode")
@@ -111,7 +116,7 @@ class FileSlot:
             except OSError:
                 pass  # is there; if not, the file cannot be opened
         path = directory + "/" + parts[-1]
-        if any(path == member for member, _ in self._members):
+        if any(path == member for member, _ in self.members):
             raise ValueError("archive holds a file twice")
         self._open = self._disk.open(path, "wb"), hashlib.sha256(), path
         self._left = size
@@ -124,7 +129,7 @@ class FileSlot:
         if file:
             file.close()
         self._open = None, state, path
-        self._members.append((path, state.digest()))
+        self.members.append((path, state.digest()))
 
     def close(self):
         """Let go of an archive that is not complete."""
@@ -137,20 +142,12 @@ class FileSlot:
         """Read everything back from flash. Raises ValueError when the archive is not complete or flash differs."""
         if not self._ended or self._left:
             raise ValueError("archive is cut off")
-        names = [path[len(self._path) + 1 :].rpartition(".")[0] for path, _ in self._members]
+        names = [path[len(self._path) + 1 :].rpartition(".")[0] for path, _ in self.members]
         if "sensornode/node" not in names or "sensornode/__init__" not in names:
             raise ValueError("archive holds no application")
         buffer = bytearray(CHUNK)
-        for path, digest in self._members:
-            state = hashlib.sha256()
-            with self._disk.open(path, "rb") as file:
-                while True:
-                    got = file.readinto(buffer)
-                    if not got:
-                        break
-                    state.update(memoryview(buffer)[:got])
-                    await asyncio.sleep(0)
-            if state.digest() != digest:
+        for path, digest in self.members:
+            if await _digest(self._disk, path, buffer) != digest:
                 raise ValueError(path + " was not written as it came")
 
 
@@ -246,7 +243,10 @@ async def install(order, life, root, tls, board, disk=Disk):
         raise ValueError("image is for another board")
     if order.form == "files":
         slot = 1 - life.active
-        await fetch(order, FileSlot(root + "/" + SLOTS[slot], disk), tls)
+        target = FileSlot(root + "/" + SLOTS[slot], disk)
+        await fetch(order, target, tls)
+        _seal(disk, root + "/" + SLOTS[slot], order.version, target.members)
+        await _seal_running(disk, root + "/" + SLOTS[life.active])
         life.begin_update(order.sequence, slot, order.version, order.minimum)
     else:
         partition = board.next_partition()
@@ -256,6 +256,54 @@ async def install(order, life, root, tls, board, disk=Disk):
         # first the record: a boot slot without one would start the new image without counting it
         life.begin_update(order.sequence, PARTITION, order.version, order.minimum)
         board.boot_from(partition)
+
+
+SEAL = "whole"  # what slots.py reads; the format stands there
+
+
+def _seal(disk, path, version, members):
+    """Write down what a slot holds, for slots.py: members as (path, SHA-256)."""
+    text = b"1 %d\n" % version
+    for name, digest in members:
+        text += hexlify(digest) + b" " + name[len(path) + 1 :].encode() + b"\n"
+    file = disk.open(path + "/" + SEAL, "wb")
+    try:
+        file.write(text + hexlify(hashlib.sha256(text).digest()))
+    finally:
+        file.close()
+
+
+async def _seal_running(disk, path):
+    """Have the running application, to which the node may have to come back, written down too."""
+    try:
+        if SEAL not in disk.listdir(path):
+            members = []
+            buffer = bytearray(CHUNK)
+            for name in _files(disk, path):
+                members.append((name, await _digest(disk, name, buffer)))
+            _seal(disk, path, version_number(__version__), members)
+    except OSError:
+        pass  # it runs from somewhere else, or flash is full: then there is no way back, as before
+
+
+def _files(disk, path):
+    for name in disk.listdir(path):
+        name = path + "/" + name
+        if not disk.is_dir(name):
+            yield name
+        elif not name.endswith("__pycache__"):
+            yield from _files(disk, name)
+
+
+async def _digest(disk, path, buffer):
+    state = hashlib.sha256()
+    with disk.open(path, "rb") as file:
+        while True:
+            got = file.readinto(buffer)
+            if not got:
+                return state.digest()
+            state.update(memoryview(buffer)[:got])
+            await asyncio.sleep(0)
 
 
 def _octal(field):

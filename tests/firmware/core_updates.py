@@ -94,8 +94,13 @@ class Disk:
         self.dirs.add(path)
 
     def application(self, slot):
-        """What a slot holds, as the archive names it."""
-        return {path[7:]: data for path, data in self.files.items() if path.startswith("/app_" + "ab"[slot])}
+        """What a slot holds, as the archive names it; without what was written down about it."""
+        start = "/app_" + "ab"[slot]
+        return {
+            path[7:]: data
+            for path, data in self.files.items()
+            if path.startswith(start) and not path.endswith("/whole")
+        }
 
 
 class Writer:
@@ -173,6 +178,33 @@ async def test_an_archive_becomes_the_other_slot_and_goes_on_trial():
     life = boot(nvs)
     assert (life.active, life.version, life.next_minimum) == (1, 20, 10)
     assert server.asked[0].startswith(b"GET /image HTTP/1.0")
+
+
+async def test_both_applications_are_written_down_so_that_their_rot_is_noticed():
+    image = archive(FILES)
+    server = await Server(image).start()
+    nvs = Nvs()
+    disk = Disk(nvs)
+    disk.files["/app_a/sensornode/node.py"] = b"runs"
+    life = boot(nvs)
+    await install(order(image, server), life, "", None, Board(), disk)
+    for slot, version in ((0, 1 << 10), (1, 20)):
+        text = disk.files[f"/app_{'ab'[slot]}/whole"].decode()
+        *lines, end = text.split("\n")
+        assert lines[0] == f"1 {version}"
+        assert end == hashlib.sha256(text[:-64].encode()).digest().hex()
+        listed = sorted((line[65:], line[:64]) for line in lines[1:])
+        assert listed == sorted(
+            (name, hashlib.sha256(data).digest().hex()) for name, data in disk.application(slot).items()
+        )
+    # what was written down about the running one when it came is not written again
+    before = disk.files["/app_a/whole"]
+    disk.files["/app_a/sensornode/node.py"] = b"rots"
+    life.give_up()
+    server.script = None
+    await install(order(image, server, 2), life, "", None, Board(), disk)
+    assert disk.files["/app_a/whole"] == before
+    await server.stop()
 
 
 async def test_it_may_come_in_pieces_of_any_size():

@@ -115,6 +115,24 @@ def test_a_version_that_runs_but_gets_no_receipt_is_taken_back(
     until(lambda: running(node, "0.1.0"), "the old version again")
 
 
+def test_a_confirmed_application_that_rots_gives_way_to_the_one_before(
+    slotted: Node, gateway: Gateway, web_server: WebServer, tmp_path: Path
+) -> None:
+    node = slotted
+    application(tmp_path / "new", "0.2.0")
+    node.stay()
+    until(lambda: running(node, "0.1.0"), "the old version")
+    gateway.order("update", manifest(web_server, 1, "0.2.0", image_of(tmp_path / "new")))
+    until(lambda: running(node, "0.2.0"), "the new version, confirmed")
+    rotten = node.folder / "flash" / "app_b" / "sensornode" / "cose.py"
+    rotten.write_bytes(rotten.read_bytes()[:1000])
+    assert node.process
+    node.process.kill()
+    until(lambda: running(node, "0.1.0"), "the version before")
+    assert "has rotted" in node.output
+    assert gateway.gaps == gateway.clones == 0
+
+
 def test_an_image_that_is_not_there_changes_nothing(
     slotted: Node, gateway: Gateway, web_server: WebServer
 ) -> None:
