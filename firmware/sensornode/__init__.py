@@ -1,5 +1,7 @@
 """Firmware of a sensorhub node."""
 
+import sys
+
 __version__ = "0.1.0"
 
 running = []  # the application, for `show`
@@ -12,3 +14,14 @@ def show():
     for app in running:
         for name, value in sorted(app.status().items()):
             print("%-14s %s" % (name, value))
+
+
+def forget(*names):
+    """Let go of modules of this package that are needed only now and then: on a board their code lies on the heap.
+
+    It is free once nothing else refers to it; the next import loads them again.
+    """
+    package = sys.modules[__name__]
+    for name in names:
+        if sys.modules.pop(__name__ + "." + name, None):
+            delattr(package, name)

@@ -10,8 +10,8 @@ from . import __version__, board, cose, senml
 from .bus import Buses
 from .clock import Clock
 from .ecdsa import SigningKey
+from .inbox import Orders
 from .link import Link
-from .orders import Orders, version_number
 from .sensors import load
 from .spool import Spool
 from .state import State
@@ -96,6 +96,8 @@ class App:
         self.life = life
         self.safe = life is not None and life.safe
         self._directory = directory
+        from .orders import version_number
+
         self._version = version_number(__version__)
         if life and life.trial == PARTITION and life.version != self._version:
             life.give_up()  # the bootloader went back to this one

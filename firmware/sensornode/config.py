@@ -1,4 +1,8 @@
-"""The node's configuration, `node.json`. README.md lists every key."""
+"""The node's configuration, `node.json`. README.md lists every key.
+
+What is loaded on a board lies on the heap. This module is needed for moments only, so nothing that stays refers to it: a
+`Config` has no methods.
+"""
 
 import json
 from binascii import hexlify, unhexlify
@@ -78,83 +82,87 @@ class _Table:
 
 
 class Config:
-    """Checked settings; attributes are named as the keys, those of `broker` with `broker_` before."""
+    """Checked settings, see `check`; attributes are named as the keys, those of `broker` with `broker_` before."""
 
     signed_sensors = False  # True when the table of sensors came by signed configuration
 
-    def __init__(self, data, file="node.json"):
-        top = _Table(file, "", data)
-        self.site = top.name("site")
-        self.node = top.name("node")
-        self.kind = top.text("kind", 1, 64)
-        self.hardware = top.text("hardware", 0, 64, "")
-        self.interval = top.number("interval", 1, 86_400)
-        self.publish = top.number("publish", 1, 86_400, self.interval)
-        if self.publish % self.interval:
-            top.fail("publish", "a multiple of interval")
-        claim = top.optional("claim")
-        try:
-            self.claim = None if claim is None else unhexlify(claim)
-            if claim == "":
-                raise ValueError
-        except (ValueError, TypeError):
-            top.fail("claim", "hexadecimal digits")
-        broker = top.table("broker")
-        self.broker_host = broker.text("host", 1, 253)
-        self.broker_ca = broker.take("ca", str, "")
-        self.broker_port = broker.number("port", 1, 65_535, 8883 if self.broker_ca else 1883)
-        self.broker_user = broker.take("user", str, self.node)
-        self.broker_password = broker.take("password", str, "")
-        self.broker_keepalive = broker.number("keepalive", 5, 3600, 60)
-        self.broker_retry = broker.number("retry", 1, 3600, 60)
-        self.broker_receipt = broker.number("receipt", 1, 600, 10)
-        broker.end()
-        self.wifi = []
-        for index, row in enumerate(top.take("wifi", list, [])):
-            network = _Table(file, "wifi[%d]" % index, row)
-            self.wifi.append((network.take("ssid", str), network.take("password", str, "")))
-            network.end()
-        self.sensors = top.take("sensors", list)
-        for index, row in enumerate(self.sensors):
-            if not isinstance(row, dict) or not isinstance(row.get("driver"), str):
-                top.fail("sensors[%d]" % index, "an object that names its driver")
-        spool = top.table("spool", {})
-        self.spool_bytes = spool.number("bytes", 16_384, 1 << 30, 1 << 20)
-        self.spool_segments = spool.number("segments", 2, 256, 32 if self.spool_bytes >= 1 << 18 else 2)
-        if self.spool_bytes // self.spool_segments < 8192:
-            spool.fail("segments", "at most one for 8192 bytes")
-        spool.end()
-        self.ntp = top.take("ntp", list, ["pool.ntp.org"])
-        if not all(isinstance(host, str) for host in self.ntp):
-            top.fail("ntp", "a list of texts")
-        self.watchdog = top.number("watchdog", 0, 3600, 120)
-        self.sleep = top.take("sleep", bool, False)
-        keys = top.table("keys", {})
-        self.keys_site = keys.key("site")
-        self.keys_release = keys.key("release")
-        keys.end()
-        led = top.table("led", {})
-        self.led_pin = led.number("pin", -1, 48, -1)
-        self.led_low = led.take("low", bool, False)
-        led.end()
-        top.optional("sim")  # read by firmware/sim only
-        top.end()
 
-    @classmethod
-    def load(cls, path, settings=None, credentials={}):
-        """Read and check a file, with the settings of a signed configuration in place of its own, and credentials from NVS
-        where it has none. Raises ConfigError."""
-        try:
-            with open(path) as file:
-                data = json.load(file)
-        except OSError as error:
-            raise ConfigError("%s: cannot be read (%s)" % (path, error))
-        except ValueError:
-            raise ConfigError("%s: is not JSON" % path)
-        data = complete(data, credentials)
-        config = cls(overlay(data, settings) if settings else data, path)
-        config.signed_sensors = bool(settings) and "sensors" in settings
-        return config
+def check(data, file="node.json"):
+    """The `Config` of the content of node.json. Raises ConfigError."""
+    config = Config()
+    top = _Table(file, "", data)
+    config.site = top.name("site")
+    config.node = top.name("node")
+    config.kind = top.text("kind", 1, 64)
+    config.hardware = top.text("hardware", 0, 64, "")
+    config.interval = top.number("interval", 1, 86_400)
+    config.publish = top.number("publish", 1, 86_400, config.interval)
+    if config.publish % config.interval:
+        top.fail("publish", "a multiple of interval")
+    claim = top.optional("claim")
+    try:
+        config.claim = None if claim is None else unhexlify(claim)
+        if claim == "":
+            raise ValueError
+    except (ValueError, TypeError):
+        top.fail("claim", "hexadecimal digits")
+    broker = top.table("broker")
+    config.broker_host = broker.text("host", 1, 253)
+    config.broker_ca = broker.take("ca", str, "")
+    config.broker_port = broker.number("port", 1, 65_535, 8883 if config.broker_ca else 1883)
+    config.broker_user = broker.take("user", str, config.node)
+    config.broker_password = broker.take("password", str, "")
+    config.broker_keepalive = broker.number("keepalive", 5, 3600, 60)
+    config.broker_retry = broker.number("retry", 1, 3600, 60)
+    config.broker_receipt = broker.number("receipt", 1, 600, 10)
+    broker.end()
+    config.wifi = []
+    for index, row in enumerate(top.take("wifi", list, [])):
+        network = _Table(file, "wifi[%d]" % index, row)
+        config.wifi.append((network.take("ssid", str), network.take("password", str, "")))
+        network.end()
+    config.sensors = top.take("sensors", list)
+    for index, row in enumerate(config.sensors):
+        if not isinstance(row, dict) or not isinstance(row.get("driver"), str):
+            top.fail("sensors[%d]" % index, "an object that names its driver")
+    spool = top.table("spool", {})
+    config.spool_bytes = spool.number("bytes", 16_384, 1 << 30, 1 << 20)
+    config.spool_segments = spool.number("segments", 2, 256, 32 if config.spool_bytes >= 1 << 18 else 2)
+    if config.spool_bytes // config.spool_segments < 8192:
+        spool.fail("segments", "at most one for 8192 bytes")
+    spool.end()
+    config.ntp = top.take("ntp", list, ["pool.ntp.org"])
+    if not all(isinstance(host, str) for host in config.ntp):
+        top.fail("ntp", "a list of texts")
+    config.watchdog = top.number("watchdog", 0, 3600, 120)
+    config.sleep = top.take("sleep", bool, False)
+    keys = top.table("keys", {})
+    config.keys_site = keys.key("site")
+    config.keys_release = keys.key("release")
+    keys.end()
+    led = top.table("led", {})
+    config.led_pin = led.number("pin", -1, 48, -1)
+    config.led_low = led.take("low", bool, False)
+    led.end()
+    top.optional("sim")  # read by firmware/sim only
+    top.end()
+    return config
+
+
+def load(path, settings=None, credentials={}):
+    """Read and check a file, with the settings of a signed configuration in place of its own, and credentials from NVS
+    where it has none. Raises ConfigError."""
+    try:
+        with open(path) as file:
+            data = json.load(file)
+    except OSError as error:
+        raise ConfigError("%s: cannot be read (%s)" % (path, error))
+    except ValueError:
+        raise ConfigError("%s: is not JSON" % path)
+    data = complete(data, credentials)
+    config = check(overlay(data, settings) if settings else data, path)
+    config.signed_sensors = bool(settings) and "sensors" in settings
+    return config
 
 
 def complete(data, credentials):

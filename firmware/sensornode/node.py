@@ -2,22 +2,17 @@
 
 import asyncio
 
-from . import board, running
+from . import board, forget, running
 from .app import App
-from .config import ConfigError
-from .orders import load
 
 
 def main(life, root="", path="node.json"):
     """Run the node until it wants to start again, then reset. A node that knows no network sets itself up first."""
-    try:
-        config = load(path, root, life, board.credentials())
-    except ConfigError as error:
-        print(error)
-        config = None
+    config = _load(path, root, life)
     if config and config.wifi:
         app = App(config, directory=root, life=life, path=path)
         running.append(app)
+        forget("orders", "config")
         asyncio.run(app.run())
         if app.sleep_ms:
             board.deep_sleep(app.sleep_ms)
@@ -26,3 +21,14 @@ def main(life, root="", path="node.json"):
 
         asyncio.run(run(path))
     board.reset()
+
+
+def _load(path, root, life):
+    from .config import ConfigError
+    from .orders import load
+
+    try:
+        return load(path, root, life, board.credentials())
+    except ConfigError as error:
+        print(error)
+        return None

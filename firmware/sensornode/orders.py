@@ -1,20 +1,19 @@
 """What others sign for the node: configuration by the site's key, updates by the release key. README.md has the maps.
 
-Each comes retained on a topic of the node and again at every connect, is at most MAX_ORDER bytes, and is checked
-in full before anything of it counts: signature, name, number, content. What is wrong in any way changes nothing but
-`refused`. Orders are looked at only while the gateway answers, so nothing new begins before the last has passed.
+Here is what an order may say, and the configuration that was kept; inbox.py takes orders from the link. What is loaded on a
+board lies on the heap, and this module is needed for moments only: nothing that stays refers to it.
 """
 
-import asyncio
 import os
 from binascii import crc32
 
-from . import cbor, cose
-from .config import Config, ConfigError
+from . import cbor
+from .config import ConfigError
+from .config import load as load_file
+from .inbox import MAX_ORDER
 
 CONFIG = "application/sensorhub-config+cbor"
 UPDATE = "application/sensorhub-update+cbor"
-MAX_ORDER = 2048
 _MOST = (1 << 31) - 1
 _PREFIX = "config-"
 
@@ -133,130 +132,27 @@ def _read(root, version, site, node):
 
 def load(path, root, life, credentials={}):
     """The node's `Config` with the remote configuration in effect. Raises ConfigError when node.json itself is wrong."""
-    plain = Config.load(path, None, credentials)
+    plain = load_file(path, None, credentials)
     settings = stored(root, life, plain.site, plain.node)
     if settings is None:
         return plain
     try:
-        return Config.load(path, settings, credentials)
+        return load_file(path, settings, credentials)
     except (ConfigError, TypeError):
         return plain
 
 
-class Orders:
-    """Takes orders from the link and carries them out.
+def keep(path, root, order, payload, site, node):
+    """Write a configuration to flash, when it makes one together with node.json. ValueError, ConfigError or OSError when not."""
+    load_file(path, order.settings)
+    with open("%s/%s%d" % (root, _PREFIX, order.version), "wb") as file:
+        file.write(crc32(payload).to_bytes(4, "big") + payload)
+    _read(root, order.version, site, node)
 
-    :param config: the node's `Config`; `path` its file, `root` the directory of the flash.
-    :param life: the record of `nodeboot`.
-    :param firmware: the running version, as a number.
-    :param ready: async function that returns when the gateway has answered.
-    :param restart: called with a reason when the node has to start again.
-    :param update: async function (order) that installs an update, or raises OSError or ValueError.
-    :param now: function that gives the Unix time in seconds, or None while the clock is not synchronised.
 
-    Attributes: `refused` (why the last order counted for nothing), `handled` (orders looked at).
-    """
-
-    def __init__(self, config, path, root, life, firmware, ready, restart, update, now):
-        self._config = config
-        self._path = path
-        self._root = root
-        self._life = life
-        self._firmware = firmware
-        self._ready = ready
-        self._restart = restart
-        self._update = update
-        self._now = now
-        self._waiting = {}
-        self._wake = asyncio.Event()
-        self._keys = {}
-        self._handling = False
-        self.refused = ""
-        self.handled = 0
-
-    @property
-    def busy(self):
-        """True while an order waits or is carried out."""
-        return bool(self._waiting) or self._handling
-
-    def take(self, leaf, payload):
-        """An order has come; the newest on a topic replaces the one before."""
-        if 0 < len(payload) <= MAX_ORDER:
-            self._waiting[leaf] = bytes(payload)
-            self._wake.set()
-
-    async def run(self):
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            await self._ready()
-            for leaf in ("config", "update"):
-                message = self._waiting.pop(leaf, None)
-                if message and not self._life.on_trial:
-                    await self._handle(leaf, message)
-
-    async def _handle(self, leaf, message):
-        self._handling = True
-        try:
-            if leaf == "config":
-                payload = await self._open(message, self._config.keys_site, CONFIG)
-                self._configure(ConfigOrder(payload, self._config.site, self._config.node), payload)
-            else:
-                payload = await self._open(message, self._config.keys_release, UPDATE)
-                await self._install(UpdateOrder(payload, self._config.site, self._config.node))
-        except Exception as error:
-            # whatever it is that an order breaks, the node goes on as before
-            self.refused = "%s: %s" % (leaf, error or type(error).__name__)
-        finally:
-            self._handling = False
-        self.handled += 1
-
-    async def _open(self, message, public, content_type):
-        if not public:
-            raise ValueError("no key is configured")
-        key = self._keys.get(content_type)
-        if not key:
-            from .verify import VerifyingKey
-
-            key = self._keys[content_type] = VerifyingKey(public)
-        return await cose.open_order(key, message, content_type)
-
-    def _in_time(self, order):
-        """Refuse an order that was withheld for too long; a node that does not know the time cannot tell."""
-        now = self._now()
-        if now is not None and order.expires is not None and now > order.expires:
-            raise ValueError("has expired")
-
-    def _configure(self, order, payload):
-        life = self._life
-        if not life.takes_config(order.version):
-            return  # the one in effect, come again, or older
-        self._in_time(order)
-        if order.firmware > self._firmware:
-            raise ValueError("needs newer firmware")
-        Config.load(self._path, order.settings)
-        name = "%s/%s%d" % (self._root, _PREFIX, order.version)
-        with open(name, "wb") as file:
-            file.write(crc32(payload).to_bytes(4, "big") + payload)
-        _read(self._root, order.version, self._config.site, self._config.node)
-        life.begin_config(order.version)
-        self.clean()
-        self._restart("configuration %d" % order.version)
-
-    async def _install(self, order):
-        life = self._life
-        if not life.takes_update(order.sequence):
-            return
-        self._in_time(order)
-        if order.version < life.minimum:
-            raise ValueError("below the minimum version")
-        if order.version == self._firmware:
-            return
-        await self._update(order)
-
-    def clean(self):
-        """Remove files of configurations that are neither in effect nor on trial."""
-        keep = [_PREFIX + str(version) for version in (self._life.config, self._life.config_trial)]
-        for name in os.listdir(self._root or "/"):
-            if name.startswith(_PREFIX) and name not in keep:
-                os.remove(self._root + "/" + name)
+def clean(root, life):
+    """Remove files of configurations that are neither in effect nor on trial."""
+    keep = [_PREFIX + str(version) for version in (life.config, life.config_trial)]
+    for name in os.listdir(root or "/"):
+        if name.startswith(_PREFIX) and name not in keep:
+            os.remove(root + "/" + name)

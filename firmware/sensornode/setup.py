@@ -11,7 +11,7 @@ import sys
 
 from . import __version__, board, improv
 from .aside import aside
-from .config import Config, ConfigError
+from .config import ConfigError, check
 from .wifi import Wifi
 
 HOST = "192.168.4.1"
@@ -91,7 +91,7 @@ class Setup:
         others = [row for row in data.get("wifi", ()) if isinstance(row, dict) and row.get("ssid") != ssid]
         data["wifi"] = [{"ssid": ssid, "password": password}] + others
         try:
-            Config(data, "node.json")
+            check(data, "node.json")
         except (ConfigError, TypeError, AttributeError) as error:
             return str(error)
         async with self._busy:

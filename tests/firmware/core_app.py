@@ -9,7 +9,7 @@ sys.path.insert(0, os.getenv("PROJECT") + "/firmware/sim")
 from sensornode import cbor, cose
 from sensornode import sensors as drivers
 from sensornode.app import App
-from sensornode.config import Config
+from sensornode.config import check
 from sensornode.spool import MAX_MESSAGE
 from world import World
 
@@ -103,7 +103,7 @@ def node(*sensors, **more):
         "spool": {"bytes": 65536},
     }
     data.update(more)
-    return boot(Config(data))
+    return boot(check(data))
 
 
 def boot(config, **world):

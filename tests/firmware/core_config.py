@@ -2,7 +2,7 @@
 
 import json
 
-from sensornode.config import Config, ConfigError, complete, overlay
+from sensornode.config import ConfigError, check, complete, load, overlay
 
 GOOD = {
     "site": "lab",
@@ -18,7 +18,7 @@ GOOD = {
 def config(**changes):
     data = json.loads(json.dumps(GOOD))
     data.update(changes)
-    return Config(data)
+    return check(data)
 
 
 def refusal(**changes):
@@ -76,7 +76,7 @@ def test_a_file_that_is_missing_or_no_json_is_named():
             with open("broken.json", "w") as file:
                 file.write(text)
         try:
-            Config.load("broken.json")
+            load("broken.json")
         except ConfigError as error:
             assert str(error).startswith("broken.json: ")
         else:
@@ -99,7 +99,7 @@ def test_remote_settings_replace_those_that_may_be_set_and_no_other():
     data = json.loads(json.dumps(GOOD))
     merged = overlay(data, {"interval": 5, "broker": {"host": "other"}, "sensors": [], "publish": 10})
     assert data == GOOD
-    changed = Config(merged)
+    changed = check(merged)
     assert (changed.interval, changed.publish, changed.sensors) == (5, 10, [])
     assert (changed.broker_host, changed.broker_password) == ("other", "pssst")
     for settings in (
@@ -129,16 +129,16 @@ def test_credentials_of_nvs_are_taken_where_the_file_has_none():
         "mqtt": b'{"user": "roof-1", "password": "more pssst"}',
         "claim": b"\x00\xff",
     }
-    taken = Config(complete(bare, credentials))
+    taken = check(complete(bare, credentials))
     assert taken.wifi == [("roof", "pssst")]
     assert (taken.broker_user, taken.broker_password) == ("roof-1", "more pssst")
     assert taken.claim == b"\x00\xff"
     assert bare["broker"] == {"host": "10.0.0.1"}
-    file = Config(complete(dict(GOOD, claim="01"), credentials))
+    file = check(complete(dict(GOOD, claim="01"), credentials))
     assert file.wifi == [("open", ""), ("home", "pssst")]
     assert file.broker_password == "pssst"
     assert file.claim == b"\x01"
-    assert Config(complete(dict(GOOD, wifi=[]), credentials)).wifi == []
+    assert check(complete(dict(GOOD, wifi=[]), credentials)).wifi == []
     assert complete(bare, {}) == bare
     assert complete([], credentials) == []
 

@@ -9,6 +9,7 @@ from nodeboot import PARTITION, SAFE_AFTER, Life
 from sensornode import app as application
 from sensornode import board
 from sensornode.app import App
+from sensornode.orders import version_number
 
 
 def node(life=None, **more):
@@ -113,7 +114,7 @@ async def test_the_image_in_a_partition_is_confirmed_with_the_bootloader():
     original, board.confirm_partition = board.confirm_partition, lambda: told.append(1)
     try:
         life = started(0)
-        life.begin_update(1, PARTITION, application.version_number(application.__version__), 0)
+        life.begin_update(1, PARTITION, version_number(application.__version__), 0)
         await supervise(node(life), 10, 3)
         assert told == [1]
         # the bootloader went back: another version runs than the one on trial

@@ -11,8 +11,9 @@ import signed_orders as signed
 from core_boot import Nvs, PowerCut
 from nodeboot import NONE, TRIES, Life
 from sensornode import cbor, cose
-from sensornode.config import Config
-from sensornode.orders import CONFIG, MAX_ORDER, Orders, load, version_number
+from sensornode.config import load as load_file
+from sensornode.inbox import MAX_ORDER, Orders
+from sensornode.orders import CONFIG, load, version_number
 
 NODE = {
     "site": "lab",
@@ -451,6 +452,6 @@ async def test_open_order_takes_no_other_frame():
 def test_a_config_file_alone_loads_without_orders():
     node = Node()
     assert load(node.path, node.root, Life(Nvs())).interval == 60
-    assert isinstance(Config.load(node.path, {"sensors": []}).signed_sensors, bool)
-    assert Config.load(node.path, {"sensors": []}).signed_sensors
+    assert isinstance(load_file(node.path, {"sensors": []}).signed_sensors, bool)
+    assert load_file(node.path, {"sensors": []}).signed_sensors
     assert not node.config.signed_sensors

@@ -2,7 +2,7 @@
 
 import os
 
-from sensornode.config import Config
+from sensornode.config import check
 
 
 def test_every_setting_is_documented_and_every_documented_setting_exists():
@@ -29,7 +29,7 @@ def test_every_setting_is_documented_and_every_documented_setting_exists():
     }
     settings = {
         name
-        for name in dir(Config(data))
+        for name in dir(check(data))
         if not name.startswith("_") and name not in ("load", "signed_sensors")
     }
     assert documented - {"sim"} == settings, documented ^ settings

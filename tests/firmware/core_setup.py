@@ -10,7 +10,7 @@ sys.path.insert(0, os.getenv("PROJECT") + "/firmware/sim")
 
 import network
 from sensornode import improv, led, setup, wifi
-from sensornode.config import Config
+from sensornode.config import check
 from sensornode.improv import Decoder, Improv, packet, result
 from sensornode.setup import Portal, Setup, form, name_answer, name_server
 
@@ -118,7 +118,7 @@ async def test_a_network_that_works_is_kept_with_the_rest():
     assert data["node"] == "shed"
     assert data["broker"] == GOOD["broker"]
     assert "claim" not in data
-    assert Config(data).wifi == [("home", "secret")]
+    assert check(data).wifi == [("home", "secret")]
 
 
 async def test_a_node_without_any_file_is_set_up_whole():
@@ -133,7 +133,7 @@ async def test_a_node_without_any_file_is_set_up_whole():
     fields.update(ssid="cafe", wifi="", broker__password="a&b=c %\u00e4", claim="00ff")
     _, page = await request(Portal(node), *post(**fields))
     assert "Saved" in page, page
-    config = Config(kept(path))
+    config = check(kept(path))
     assert (config.site, config.node, config.kind) == ("lab", "roof", "air")
     assert (config.broker_host, config.broker_port) == ("gw.local", 1884)
     assert config.broker_password == "a&b=c %\u00e4"

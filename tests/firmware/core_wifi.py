@@ -12,7 +12,7 @@ from errno import ECONNREFUSED
 
 import network
 from sensornode import aside, link, wifi
-from sensornode.config import Config
+from sensornode.config import check
 from sensornode.wifi import Wifi
 
 WLAN = network.WLAN
@@ -182,7 +182,7 @@ class Radio:
 async def play(radio, connect, attempts):
     """Let a link try; returns it and why it wanted to start again."""
     restarts = []
-    one = link.Link(Config(CONFIG), radio, Spool(), None, {}, "id", restart=restarts.append)
+    one = link.Link(check(CONFIG), radio, Spool(), None, {}, "id", restart=restarts.append)
     one._client.connect = connect
     original = asyncio.sleep
     waits = []
@@ -244,7 +244,7 @@ async def test_tls_waits_for_the_date():
         raise OSError(ECONNREFUSED, "refused")
 
     radio = Radio()
-    one = link.Link(Config(CONFIG), radio, Spool(), None, {}, "id", tls=object(), dated=lambda: bool(dated))
+    one = link.Link(check(CONFIG), radio, Spool(), None, {}, "id", tls=object(), dated=lambda: bool(dated))
     one._client.connect = connect
     running = asyncio.create_task(one.run())
     await asyncio.sleep(0.3)
@@ -261,7 +261,7 @@ async def test_a_link_that_does_not_move_is_not_healthy():
         await asyncio.sleep(1000)
 
     radio = Radio()
-    one = link.Link(Config(CONFIG), radio, Spool(), None, {}, "id")
+    one = link.Link(check(CONFIG), radio, Spool(), None, {}, "id")
     one._client.connect = hangs
     running = asyncio.create_task(one.run())
     await asyncio.sleep(0.05)

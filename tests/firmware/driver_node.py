@@ -8,7 +8,7 @@ from assembly import Buses, load
 from devices import Bench
 from devices.furnish import furnish
 from sensornode.app import App
-from sensornode.config import Config
+from sensornode.config import check
 from world import World
 
 START = 1_481_500_800
@@ -40,7 +40,7 @@ class Roof:
         ours, sensornode.app.load = sensornode.app.load, put
         data = {"site": "lab", "node": "roof", "kind": "weather", "interval": 30, "watchdog": 0}
         data.update(broker={"host": "127.0.0.1", "port": 1}, sensors=rows, spool={"bytes": 65536})
-        self.app = App(Config(data), self.world, ".")
+        self.app = App(check(data), self.world, ".")
         sensornode.app.load = ours
         self.bench.clock = self.app.clock
         self.parts = [part for part in furnish(self.bench, rows) if part]
