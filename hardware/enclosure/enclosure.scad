@@ -24,6 +24,7 @@ rim_r = 70;           // skirt's edge; the skirt falls at 45 degrees
 pitch = 15;           // between plates: skirts overlap by 5, so no ray of sun comes in level
 post_r = 44;          // circle of the three rods
 post_d = 9;
+arm_hole = 10;        // of the two screws between base and arm, from the middle
 
 module rods(d, h, z = 0) {
     for (a = [90, 210, 330]) rotate(a) translate([post_r, 0, z]) cylinder(d = d, h = h, $fn = few);
@@ -72,7 +73,7 @@ module base_floor(h) {
             translate([-20, -arm_reach(), 0]) cube([40, arm_reach(), h]);
         }
         rods(rod, h + 2, -1);
-        for (x = [-12, 12]) translate([x, -arm_reach() + 10, -1]) cylinder(d = rod, h = h + 2, $fn = few);
+        for (x = [-arm_hole, arm_hole]) translate([x, -arm_reach() + 10, -1]) cylinder(d = rod, h = h + 2, $fn = few);
         translate([0, -ring_r + 14, -1]) cylinder(d = 7, h = h + 2, $fn = few);  // sensor cable
     }
 }
@@ -135,7 +136,7 @@ module screen_arm() {
             linear_extrude(depth) polygon([[eps, 54], [-12, 54], [-12, 58], [eps, 58]]);
         }
         // to the base's tongue
-        for (z = [depth / 2 - 12, depth / 2 + 12]) translate([reach - 10, -1, z]) rotate([-90, 0, 0]) cylinder(d = rod, h = 10, $fn = few);
+        for (z = [depth / 2 - arm_hole, depth / 2 + arm_hole]) translate([reach - 10, -1, z]) rotate([-90, 0, 0]) cylinder(d = rod, h = 10, $fn = few);
         // V across the two ribs
         translate([-13, -1, depth / 2]) rotate([-90, 0, 0]) linear_extrude(70)
             polygon([[0, -11], [11, 0], [0, 11]]);

@@ -154,6 +154,28 @@ def test_short_bridges_are_allowed():
         assert all(word in text for word, text in zip(wanted, found, strict=True))
 
 
+def test_a_short_ledge_is_no_bridge():
+    post = trimesh.creation.box((20, 20, 20))
+    post.apply_translation((0, 0, 10))
+    for reach, wanted in ((0.8, 0), (5, 1)):
+        ledge = trimesh.creation.box((20 + reach, 10, 4))
+        ledge.apply_translation((reach / 2, 0, 16))
+        found = enclosure.problems(trimesh.boolean.union([post, ledge], engine="manifold"))
+        assert sum("needs support" in text for text in found) == wanted, found
+
+
+def test_one_thin_place_in_a_thick_piece_is_noticed():
+    block = trimesh.creation.box((100, 100, 10))
+    block.apply_translation((0, 0, 5))
+    hole = trimesh.creation.cylinder(radius=2, height=30)
+    for distance, wanted in ((5, []), (2.6, ["has walls of 0.6"])):
+        moved = hole.copy()
+        moved.apply_translation((50 - distance, 0, 5))
+        found = enclosure.problems(trimesh.boolean.difference([block, moved], engine="manifold"))
+        assert len(found) == len(wanted), found
+        assert all(text.startswith(word) for word, text in zip(wanted, found, strict=True)), found
+
+
 def test_thin_walls_holes_and_size_are_noticed():
     thin = trimesh.creation.box((50, 0.8, 30))
     thin.apply_translation((0, 0, 15))
@@ -183,6 +205,7 @@ def test_openscad_makes_the_same_piece(tmp_path):
     ("piece", "before", "after", "why"),
     [
         ("camera_hood", "t = 2.4;", "t = 0.8;", "has walls of 0.80 mm"),
+        ("screen_arm", "arm_hole = 10;", "arm_hole = 12;", "has walls of 0.8"),
         ("pole_mount", "translate([-w / 2, -l / 2, 0]) cube([w, l, 5])", "translate([-w / 2, -l / 2, 9]) cube([w, l, 5])", "needs support"),
         ("camera_lid", "cam_outline(wall, lid_h);", "cam_outline(wall, lid_h, 0.1); translate([0, 0, -3]) cube(1);", "is 2 bodies"),
     ],

@@ -26,6 +26,10 @@ OVERHANG_DEG: Final = 45.0
 """From the vertical: what leans more needs support."""
 BRIDGE_MM: Final = 9.0
 """A gap that any printer spans in the air between two sides."""
+LEDGE_MM: Final = 1.0
+"""How far a layer may stick out with nothing beyond."""
+SMALL_MM2: Final = 0.5
+OPPOSITE: Final = 0.9
 MODULE_WIDTH: Final = 18.0
 MODULE_HEIGHT: Final = 3.2
 """ESP32-WROOM-32E datasheet, physical dimensions: 18 x 25.5 x 3.1 mm."""
@@ -126,44 +130,75 @@ def load(path: Path) -> trimesh.Trimesh:
 def overhangs(mesh: trimesh.Trimesh) -> list[tuple[float, Floats]]:
     """Faces that would hang in the air: (width of the gap in mm, centre) of each patch of them.
 
-    A face hangs when it leans more than OVERHANG_DEG from the vertical and does not lie on the bed. Patches no wider
-    than BRIDGE_MM are spanned and are not told.
+    A face hangs when it leans more than OVERHANG_DEG from the vertical and does not lie on the bed. A patch no wider than
+    BRIDGE_MM is spanned when a wall comes up to it on both sides; one that nothing holds at its far side may stick out LEDGE_MM.
     """
     normals = np.asarray(mesh.face_normals)
     centres = np.asarray(mesh.triangles_center)
-    lowest = np.asarray(mesh.triangles)[:, :, 2].max(axis=1)
+    highest = np.asarray(mesh.triangles)[:, :, 2].max(axis=1)
     limit = -math.sin(math.radians(OVERHANG_DEG + 1))
-    hanging = (normals[:, 2] < limit) & (lowest > mesh.bounds[0][2] + 0.05) & (mesh.area_faces > 1e-6)
+    hanging = (normals[:, 2] < limit) & (highest > mesh.bounds[0][2] + 0.05) & (mesh.area_faces > 1e-6)
     pairs = np.asarray(mesh.face_adjacency)
-    pairs = pairs[hanging[pairs].all(axis=1)]
-    groups = trimesh.graph.connected_components(pairs, nodes=np.flatnonzero(hanging), min_len=1)
+    edges = np.asarray(mesh.face_adjacency_edges)
+    inside = hanging[pairs].all(axis=1)
+    groups = trimesh.graph.connected_components(pairs[inside], nodes=np.flatnonzero(hanging), min_len=1)
+    rim = hanging[pairs].sum(axis=1) == 1
+    within = np.where(hanging[pairs[rim, 0]], pairs[rim, 0], pairs[rim, 1])
+    beside = np.where(hanging[pairs[rim, 0]], pairs[rim, 1], pairs[rim, 0])
+    ends = np.asarray(mesh.vertices)[edges[rim]]
+    # a wall comes up to the edge when the face beside it reaches down from there
+    held = centres[beside, 2] < ends[:, :, 2].mean(axis=1) - 1e-6
     found = []
     for group in groups:
         points = np.asarray(mesh.triangles)[group].reshape(-1, 3)[:, :2]
+        walls = ends[held & np.isin(within, group)].reshape(-1, 3)[:, :2]
         width = _narrowest(points)
-        if width > BRIDGE_MM:
+        if width > BRIDGE_MM or (width > LEDGE_MM and not _spans(points, walls)):
             found.append((width, np.asarray(centres[group].mean(axis=0))))
     return found
 
 
+def _directions() -> Floats:
+    angles = np.radians(np.arange(0, 180, 3))
+    return np.asarray(np.stack([np.cos(angles), np.sin(angles)]))
+
+
 def _narrowest(points: Floats) -> float:
     """Smallest width of points in a plane, over all directions."""
-    angles = np.radians(np.arange(0, 180, 3))
-    along = points @ np.stack([np.cos(angles), np.sin(angles)])
+    along = points @ _directions()
     return float((along.max(axis=0) - along.min(axis=0)).min())
 
 
-def thickness(mesh: trimesh.Trimesh, samples: int = 1500) -> Floats:
-    """Wall thickness in mm at points spread over the surface: how far a ray goes inward until it comes out."""
-    points, faces = trimesh.sample.sample_surface(mesh, samples, seed=1)
-    inward = -np.asarray(mesh.face_normals)[faces]
-    starts = np.asarray(points) + inward * 1e-3
-    hits, rays, _ = mesh.ray.intersects_location(starts, inward, multiple_hits=True)
-    far = np.full(len(starts), np.inf)
+def _spans(points: Floats, walls: Floats) -> bool:
+    """Whether walls stand at both ends of the points, in some direction in which those are no farther apart than a bridge."""
+    if not len(walls):
+        return False
+    along, stand = points @ _directions(), walls @ _directions()
+    low, high = along.min(axis=0), along.max(axis=0)
+    both = (stand.min(axis=0) < low + LEDGE_MM) & (stand.max(axis=0) > high - LEDGE_MM)
+    return bool((both & (high - low <= BRIDGE_MM)).any())
+
+
+def thickness(mesh: trimesh.Trimesh, samples: int = 3000) -> Floats:
+    """Wall thickness in mm: how far a ray goes inward until it comes out through a face that looks the other way.
+
+    Rays start at points spread over the surface and in the middle of every face of half a square millimetre or more, so
+    that a thin place is met even when it is small. A face that is not opposite within 26 degrees is an edge, no wall.
+    """
+    spread, on = trimesh.sample.sample_surface(mesh, samples, seed=1)
+    large = np.flatnonzero(np.asarray(mesh.area_faces) > SMALL_MM2)
+    points = np.concatenate([spread, np.asarray(mesh.triangles_center)[large]])
+    normals = np.asarray(mesh.face_normals)
+    inward = -normals[np.concatenate([on, large])]
+    starts = points + inward * 1e-3
+    hits, rays, faces = mesh.ray.intersects_location(starts, inward, multiple_hits=True)
     distance = np.linalg.norm(hits - starts[rays], axis=1)
-    distance[distance < 1e-4] = np.inf
-    np.minimum.at(far, rays, distance)
-    return np.asarray(far[np.isfinite(far)])
+    order = np.lexsort((distance, rays))
+    order = order[distance[order] > 1e-4]
+    _, first = np.unique(rays[order], return_index=True)
+    nearest = order[first]
+    opposite = np.einsum("ij,ij->i", normals[faces[nearest]], inward[rays[nearest]]) > OPPOSITE
+    return np.asarray(distance[nearest][opposite])
 
 
 def problems(mesh: trimesh.Trimesh) -> list[str]:
@@ -182,7 +217,7 @@ def problems(mesh: trimesh.Trimesh) -> list[str]:
         found.append(f"does not lie on the bed: lowest point at {mesh.bounds[0][2]:.2f} mm")
     for width, centre in overhangs(mesh):
         found.append(f"needs support at {centre.round(1).tolist()}: hangs {width:.1f} mm wide in the air")
-    thin = float(np.quantile(thickness(mesh), 0.02))
+    thin = float(thickness(mesh).min(initial=np.inf))
     if thin < THINNEST_MM:
         found.append(f"has walls of {thin:.2f} mm; {THINNEST_MM} at least")
     return found
