@@ -6,12 +6,14 @@ yield, so two sensors on a bus cannot cut into each other, and one that waits fo
 
 import errno
 
+from micropython import const
+
 from .ticks import ticks_diff, ticks_ms
 
 I2C_HZ = 100_000  # SPS30, SEN5x and SCD4x go no faster, and long cables neither
-_I2C_TIMEOUT_US = 10_000  # of a clock held low: longer would hold up the other tasks
-_FILTER_NS = 12_700  # the pulse counter's glitch filter ends at 1023 cycles of 80 MHz
-_SAMPLES = 16
+_I2C_TIMEOUT_US = const(10_000)  # of a clock held low: longer would hold up the other tasks
+_FILTER_NS = const(12_700)  # the pulse counter's glitch filter ends at 1023 cycles of 80 MHz
+_SAMPLES = const(16)
 
 
 class Buses:

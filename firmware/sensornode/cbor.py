@@ -5,7 +5,9 @@ A float is rounded to binary32, which is all an ESP32 computes with, and takes b
 
 import struct
 
-_MAX_DEPTH = 8
+from micropython import const
+
+_MAX_DEPTH = const(8)
 
 
 def head(out, major, argument):

@@ -5,8 +5,10 @@
 
 import asyncio
 
-_REDIRECTS = 3
-_LINE = 1024
+from micropython import const
+
+_REDIRECTS = const(3)
+_LINE = const(1024)
 
 
 class HttpError(OSError):

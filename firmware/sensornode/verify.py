@@ -10,11 +10,13 @@ signature made so that this happens is refused; an honest one meets it once in 2
 
 import asyncio
 
+from micropython import const
+
 from .secp256k1 import N, P, add, double, finish, inverse
 
 GX = 0x79BE667EF9DCBBAC55A06295CE870B07029BFCDB2DCE28D959F2815B16F81798
 GY = 0x483ADA7726A3C4655DA4FBFC0E1108A8FD17B448A68554199C47D08FFB10D4B8
-_DIGITS = 257
+_DIGITS = const(257)
 
 
 class VerifyingKey:

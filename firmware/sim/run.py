@@ -150,4 +150,6 @@ if __name__ == "__main__":
     if not FIRMWARE.startswith("/"):
         FIRMWARE = os.getcwd() + "/" + FIRMWARE
     sys.path[:0] = [FIRMWARE + "/sim", FIRMWARE]
+    if sys.implementation.name != "micropython":
+        sys.path.append(FIRMWARE + "/sim/cpython")
     asyncio.run(simulate(sys.argv[1]))

@@ -78,7 +78,7 @@ def count():
     from pathlib import Path
 
     project = Path(__file__).resolve().parent.parent.parent
-    sys.path[:0] = [str(project / "firmware"), str(project / "tests" / "firmware" / "cpython")]
+    sys.path[:0] = [str(project / "firmware"), str(project / "firmware" / "sim" / "cpython")]
     from sensornode import ecdsa, secp256k1
 
     phases = {"comb": dict.fromkeys(KINDS, 0), "inversions": dict.fromkeys(KINDS, 0)}

@@ -5,7 +5,7 @@ interpreters, so it holds plain functions `test_*` (or `async def`) with plain a
 MicroPython lacks. `test_device.py` shows every (file, test, interpreter) as one pytest test.
 
 In the process of a test file
-  * `firmware/` and this folder are on the import path, and on CPython also `cpython/` (what MicroPython has built in);
+  * `firmware/` and this folder are on the import path, and on CPython also `firmware/sim/cpython/` (what MicroPython has built in);
   * the working directory is an empty temporary one;
   * the environment names PROJECT (the root of the project), VECTORS (the test vectors) and INTERPRETER.
 
@@ -65,7 +65,7 @@ class Device:
         if interpreter == "micropython":
             environ["MICROPYPATH"] = ":".join([*paths, ".frozen"])
         else:
-            environ["PYTHONPATH"] = os.pathsep.join([*paths, str(HERE / "cpython")])
+            environ["PYTHONPATH"] = os.pathsep.join([*paths, str(FIRMWARE / "sim" / "cpython")])
             environ["PYTHONDONTWRITEBYTECODE"] = "1"
         return environ | dict(extra)
 

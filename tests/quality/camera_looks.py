@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 PROJECT = Path(__file__).parents[2]
 os.environ["PROJECT"] = str(PROJECT)
-for folder in ("tests/firmware/cpython", "firmware", "firmware/sim", "tests/firmware"):
+for folder in ("firmware/sim/cpython", "firmware", "firmware/sim", "tests/firmware"):
     sys.path.insert(0, str(PROJECT / folder))
 
 WIDTH, HEIGHT = 160, 120

@@ -7,18 +7,22 @@ second one with the longest (steps of 0.11 lx). `factor` is what a dome or windo
 comes out is multiplied by it. The part has neither an identity nor a check byte.
 """
 
+from micropython import const
+
 from ._i2c import I2cPart
 
-_POWER_ON = 0x01  # page 5
-_ONCE_HIGH = 0x20  # one measurement in steps of 1 lx, then power down
-_ONCE_HIGH_2 = 0x21  # in steps of 0.5 lx
-_WINDOW_HIGH = 0x40  # page 11: upper 3 and lower 5 bits of the window register
-_WINDOW_LOW = 0x60
-_NORMAL = 69
-_BRIGHT = 31
-_DARK = 254
-_MEASURE_MS = 180  # page 2: at most, with the normal window
-_DIM = 500  # counts of the short window below which the long one does not overflow: 500 * 254 * 2 / 31 = 8194
+_POWER_ON = const(0x01)  # page 5
+_ONCE_HIGH = const(0x20)  # one measurement in steps of 1 lx, then power down
+_ONCE_HIGH_2 = const(0x21)  # in steps of 0.5 lx
+_WINDOW_HIGH = const(0x40)  # page 11: upper 3 and lower 5 bits of the window register
+_WINDOW_LOW = const(0x60)
+_NORMAL = const(69)
+_BRIGHT = const(31)
+_DARK = const(254)
+_MEASURE_MS = const(180)  # page 2: at most, with the normal window
+_DIM = const(
+    500
+)  # counts of the short window below which the long one does not overflow: 500 * 254 * 2 / 31 = 8194
 
 
 class Sensor(I2cPart):

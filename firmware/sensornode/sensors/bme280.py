@@ -9,20 +9,22 @@ the pressure its last digits.
 
 from struct import unpack, unpack_from
 
+from micropython import const
+
 from ._i2c import I2cPart
 
-_ID = 0xD0
-_RESET = 0xE0
-_CTRL_HUM = 0xF2
-_STATUS = 0xF3
-_CTRL_MEAS = 0xF4
-_CONFIG = 0xF5
-_DATA = 0xF7
+_ID = const(0xD0)
+_RESET = const(0xE0)
+_CTRL_HUM = const(0xF2)
+_STATUS = const(0xF3)
+_CTRL_MEAS = const(0xF4)
+_CONFIG = const(0xF5)
+_DATA = const(0xF7)
 
-_SKIPPED_20 = 0x80000  # what a channel shows that was not measured (section 5.4.7 to 5.4.9)
-_SKIPPED_16 = 0x8000
-_POWER_UP_MS = 2  # table 1
-_MEASURE_MS = 10  # appendix B 9.1: 1.25 + 2.3 + (2.3 + 0.575) + (2.3 + 0.575) = 9.3
+_SKIPPED_20 = const(0x80000)  # what a channel shows that was not measured (section 5.4.7 to 5.4.9)
+_SKIPPED_16 = const(0x8000)
+_POWER_UP_MS = const(2)  # table 1
+_MEASURE_MS = const(10)  # appendix B 9.1: 1.25 + 2.3 + (2.3 + 0.575) + (2.3 + 0.575) = 9.3
 
 
 class Calibration:

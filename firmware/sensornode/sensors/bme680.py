@@ -9,22 +9,24 @@ The compensation is in whole numbers (section 3.3), see bme280.py.
 
 from struct import unpack
 
+from micropython import const
+
 from ._i2c import I2cPart
 
-_ID = 0xD0
-_RESET = 0xE0
-_STATUS = 0x1D
-_DATA = 0x1F  # pressure, temperature, humidity
-_CTRL_GAS_0 = 0x70
-_CTRL_GAS_1 = 0x71
-_CTRL_HUM = 0x72
-_CTRL_MEAS = 0x74
-_CONFIG = 0x75
+_ID = const(0xD0)
+_RESET = const(0xE0)
+_STATUS = const(0x1D)
+_DATA = const(0x1F)  # pressure, temperature, humidity
+_CTRL_GAS_0 = const(0x70)
+_CTRL_GAS_1 = const(0x71)
+_CTRL_HUM = const(0x72)
+_CTRL_MEAS = const(0x74)
+_CONFIG = const(0x75)
 
-_SKIPPED_20 = 0x80000
-_SKIPPED_16 = 0x8000
-_POWER_UP_MS = 5
-_MEASURE_MS = 12  # 3 conversions of 1.963 ms, 9 switches of 0.477 ms, 1.5 ms to wake up
+_SKIPPED_20 = const(0x80000)
+_SKIPPED_16 = const(0x8000)
+_POWER_UP_MS = const(5)
+_MEASURE_MS = const(12)  # 3 conversions of 1.963 ms, 9 switches of 0.477 ms, 1.5 ms to wake up
 
 
 class Calibration:

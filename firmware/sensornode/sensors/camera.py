@@ -20,18 +20,20 @@ by configuration that the site signed.
 import asyncio
 from hashlib import sha256
 
+from micropython import const
+
 from ..vision.scene import Scene
 from ._part import Row, SensorError
 
 _SIZES = ("R96X96", "QQVGA", "QCIF", "HQVGA", "R240X240", "QVGA")
 _PINS = ("pclk", "vsync", "href", "sda", "scl", "xclk")
-_ZONES = 9
-_FRAME_MS = 1000  # a frame takes 40 to 400 ms, depending on size and clock
-_POLL_MS = 10
-_TWO_FRAMES_MS = 200  # for images whose camera does not say when it has a frame
-_SETTLE = 5  # frames until exposure and white balance have found their place
-_BURST_MS = 7000  # a read may take 10 s
-_PIECE = 4096
+_ZONES = const(9)
+_FRAME_MS = const(1000)  # a frame takes 40 to 400 ms, depending on size and clock
+_POLL_MS = const(10)
+_TWO_FRAMES_MS = const(200)  # for images whose camera does not say when it has a frame
+_SETTLE = const(5)  # frames until exposure and white balance have found their place
+_BURST_MS = const(7000)  # a read may take 10 s
+_PIECE = const(4096)
 
 
 class Sensor:

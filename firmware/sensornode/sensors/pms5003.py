@@ -9,19 +9,21 @@ values ("Circuit attentions"): while it warms up there are no values. They are t
 
 import asyncio
 
+from micropython import const
+
 from ._part import Part
 
-_BAUD = 9600
-_FRAME = 32  # appendix I: 0x42 0x4D, length 28, 13 words, sum
-_WARM_MS = 30_000
-_EARLY_MS = 35_000
-_REST_MS = 120_000  # a shorter interval is not worth the start
-_ANSWER_MS = 1500
-_POLL_MS = 10
+_BAUD = const(9600)
+_FRAME = const(32)  # appendix I: 0x42 0x4D, length 28, 13 words, sum
+_WARM_MS = const(30_000)
+_EARLY_MS = const(35_000)
+_REST_MS = const(120_000)  # a shorter interval is not worth the start
+_ANSWER_MS = const(1500)
+_POLL_MS = const(10)
 
-_MODE = 0xE1  # appendix II
-_READ = 0xE2
-_SLEEP = 0xE4
+_MODE = const(0xE1)  # appendix II
+_READ = const(0xE2)
+_SLEEP = const(0xE4)
 
 
 class Sensor(Part):

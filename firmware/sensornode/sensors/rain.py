@@ -8,10 +8,12 @@ count 20 times a second makes tips of them: edges count as the same tip until th
 Tips are kept until a read tells them. Those since the last read are lost when the node restarts.
 """
 
+from micropython import const
+
 from ._every import Every
 from ._part import Part
 
-_LOOK_MS = 50
+_LOOK_MS = const(50)
 _MOST = 31.2  # mm in a minute: the most ever measured (WMO, Unionville 1956)
 
 

@@ -11,16 +11,18 @@ Automatic self-calibration (ASC) is left as it is, and the factory switches it o
 air of 400 ppm (section 3.7): outdoors that is some 25 ppm less than the truth of today. The self-test takes 10 s and is left out.
 """
 
+from micropython import const
+
 from ._sensirion import SensirionPart
 
-_START = 0x21B1  # table 9
-_START_LOW_POWER = 0x21AC
-_STOP = 0x3F86
-_READY = 0xE4B8
-_VALUES = 0xEC05
-_SERIAL = 0x3682
-_ALTITUDE = 0x2427
-_PRESSURE = 0xE000
+_START = const(0x21B1)  # table 9
+_START_LOW_POWER = const(0x21AC)
+_STOP = const(0x3F86)
+_READY = const(0xE4B8)
+_VALUES = const(0xEC05)
+_SERIAL = const(0x3682)
+_ALTITUDE = const(0x2427)
+_PRESSURE = const(0xE000)
 
 
 class Sensor(SensirionPart):

@@ -5,17 +5,19 @@ have no values. What a SEN54 or SEN50 lacks is left out. The indices it works ou
 makes them from the ticks. 5 V, at most 100 kHz.
 """
 
+from micropython import const
+
 from ._sensirion import SensirionPart
 
-_START = 0x0021
-_READY = 0x0202
-_VALUES = 0x03C4
-_RAW = 0x03D2  # application note "Read RHT, VOC and NOx raw signals"
-_PRODUCT = 0xD014
-_STATUS = 0xD206
-_RESET = 0xD304
-_WARM_MS = 30_000
-_LATE_MS = 3000
+_START = const(0x0021)
+_READY = const(0x0202)
+_VALUES = const(0x03C4)
+_RAW = const(0x03D2)  # application note "Read RHT, VOC and NOx raw signals"
+_PRODUCT = const(0xD014)
+_STATUS = const(0xD206)
+_RESET = const(0xD304)
+_WARM_MS = const(30_000)
+_LATE_MS = const(3000)
 
 _FAULTS = (
     (21, "the fan turns too fast or too slowly"),

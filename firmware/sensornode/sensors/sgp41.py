@@ -9,16 +9,18 @@ values. Then the hot plates stay on between the reads: 3 mA at 3.3 V.
 
 import asyncio
 
+from micropython import const
+
 from ._sensirion import SensirionPart
 
-_CONDITION = 0x2612
-_MEASURE = 0x2619
-_SELF_TEST = 0x280E
-_HEATER_OFF = 0x3615
-_SERIAL = 0x3682
-_MEASURE_MS = 50
-_SELF_TEST_MS = 320
-_CONDITION_MS = 9500  # at most 10 s, and the node may be busy when the time is over
+_CONDITION = const(0x2612)
+_MEASURE = const(0x2619)
+_SELF_TEST = const(0x280E)
+_HEATER_OFF = const(0x3615)
+_SERIAL = const(0x3682)
+_MEASURE_MS = const(50)
+_SELF_TEST_MS = const(320)
+_CONDITION_MS = const(9500)  # at most 10 s, and the node may be busy when the time is over
 
 
 class Sensor(SensirionPart):

@@ -4,11 +4,13 @@ node.json: {"driver": "sht4x", "scl": 22, "sda": 21, "address": "0x44"}. One mea
 read; the part idles between. The heater is not used.
 """
 
+from micropython import const
+
 from ._sensirion import SensirionPart
 
-_MEASURE = 0xFD  # high precision
-_MEASURE_MS = 9  # at most 8.3
-_SERIAL = 0x89
+_MEASURE = const(0xFD)  # high precision
+_MEASURE_MS = const(9)  # at most 8.3
+_SERIAL = const(0x89)
 
 
 class Sensor(SensirionPart):

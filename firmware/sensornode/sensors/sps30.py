@@ -7,18 +7,20 @@ The pin SEL must be tied to ground: it makes the interface I2C (section 3). 5 V,
 
 from struct import unpack_from
 
+from micropython import const
+
 from ._sensirion import SensirionPart
 
-_START = 0x0010  # section 6.3
-_FLOATS = 0x0300
-_READY = 0x0202
-_VALUES = 0x0300
-_PRODUCT = 0xD002
-_VERSION = 0xD100
-_STATUS = 0xD206
-_RESET = 0xD304
-_WARM_MS = 30_000
-_LATE_MS = 3000
+_START = const(0x0010)  # section 6.3
+_FLOATS = const(0x0300)
+_READY = const(0x0202)
+_VALUES = const(0x0300)
+_PRODUCT = const(0xD002)
+_VERSION = const(0xD100)
+_STATUS = const(0xD206)
+_RESET = const(0xD304)
+_WARM_MS = const(30_000)
+_LATE_MS = const(3000)
 
 _FAULTS = (
     (21, "the fan turns too fast or too slowly"),

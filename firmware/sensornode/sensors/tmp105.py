@@ -6,13 +6,15 @@ node.json: {"driver": "tmp105", "scl": 22, "sda": 21, "address": "0x48", "part":
 11 bits) or lm75 (9 bits); the LM75 have no one-shot and measure all the time.
 """
 
+from micropython import const
+
 from ._i2c import I2cPart
 
-_TEMPERATURE = 0  # table 2: pointer addresses
-_CONFIGURATION = 1
-_ONE_SHOT = 0b1110_0001  # OS, 12 bits (R1, R0), shut down
-_ONE_SHOT_MASK = 0b0111_1111  # OS reads as zero
-_CONVERSION_MS = 320  # at most, for 12 bits; 220 is typical
+_TEMPERATURE = const(0)  # table 2: pointer addresses
+_CONFIGURATION = const(1)
+_ONE_SHOT = const(0b1110_0001)  # OS, 12 bits (R1, R0), shut down
+_ONE_SHOT_MASK = const(0b0111_1111)  # OS reads as zero
+_CONVERSION_MS = const(320)  # at most, for 12 bits; 220 is typical
 _BITS = {"tmp105": 12, "lm75a": 11, "lm75": 9}
 
 

@@ -14,10 +14,12 @@ When the looks cancel out there is no direction.
 
 import math
 
+from micropython import const
+
 from ._every import Every
 from ._part import Part
 
-_LOOK_MS = 3000
+_LOOK_MS = const(3000)
 _ARGENT = (
     (0, 33_000),
     (22.5, 6570),

@@ -10,14 +10,16 @@ Long computations are generators: they yield between strips of the frame, so tha
 from array import array
 from math import sqrt
 
+from micropython import const
+
 from . import pixels
 
 GRID = 96  # pixels in a row of the grid, at most
 LEARN = 12  # frames until the background is known well enough to judge by
-_SHIFT = 5  # then it moves by 1/32 a frame
-_NEAR = 12  # grey values by which a pixel of the background may be off
-_STRIP = 1600  # pixels of the grid between two yields
-_FRAME_STRIP = 8192  # pixels of the frame
+_SHIFT = const(5)  # then it moves by 1/32 a frame
+_NEAR = const(12)  # grey values by which a pixel of the background may be off
+_STRIP = const(1600)  # pixels of the grid between two yields
+_FRAME_STRIP = const(8192)  # pixels of the frame
 _SAME = (1024, 0)  # brightness as before
 
 

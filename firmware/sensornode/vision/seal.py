@@ -9,6 +9,7 @@ import asyncio
 from hashlib import sha256
 
 from cryptolib import aes
+from micropython import const
 
 from ..ecdsa import hmac_sha256
 from ..secp256k1 import N, P, add, double, finish, inverse, multiply, random_scalar
@@ -17,8 +18,8 @@ MAGIC = b"SHSEAL\x00\x01"
 HEAD = 8 + 64 + 32  # magic, key of this picture, SHA-256 of the frame
 TAG = 32
 _INFO = b"sensorhub snapshot/1"
-_CBC = 2
-_PIECE = 2048  # bytes between two yields, a multiple of the block
+_CBC = const(2)
+_PIECE = const(2048)  # bytes between two yields, a multiple of the block
 
 
 class SealError(ValueError):

@@ -3,7 +3,7 @@
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 
-class aes:
+class aes:  # noqa: N801 - the name it has there
     def __init__(self, key, mode, initial):
         if mode != 2:
             raise ValueError("mode")
