@@ -25,7 +25,9 @@ TRIAL_S = 600  # that something on trial has until its first receipt
 SAFE_S = 1800  # of safe mode, after which a normal start is tried
 AWAKE_S = 45  # that the link of a sleeping node gets at most
 LEAD_MS = 3000  # that a sleeping node wakes up before its sample
-RECORDS = 200  # kept in RAM at most; a pack holds 256
+RECORDS = 100  # kept in RAM at most
+# The gateway takes messages of twice this size; but values, pack and message are on the heap at the same time.
+MESSAGE = cose.MAX_MESSAGE // 2
 OWN_CHANNELS = (("spool_dropped", "count"), ("sensor_errors", "count"))
 
 
@@ -87,7 +89,11 @@ class App:
         nvs = board.Nvs()
         self.state = State(nvs, board.random_bytes)
         self.spool = Spool(
-            directory + "/spool", config.spool_bytes, config.spool_segments, self.state.count_dropped
+            directory + "/spool",
+            config.spool_bytes,
+            config.spool_segments,
+            self.state.count_dropped,
+            longest=MESSAGE,
         )
         if self.state.fresh:
             self.spool.clear()  # whatever is there was signed by another key
@@ -180,6 +186,10 @@ class App:
 
             light = board.led(self.config.led_pin, self.config.led_low)
             works.append(show(light, self._stage))
+        from .button import watch
+
+        pin = self.config.button_pin
+        works.append(watch(board.Nvs(), board.button(pin) if pin >= 0 else None, self.restart))
         self._tasks = [asyncio.create_task(guard(work)) for work in works]
         try:
             await self._ended.wait()
@@ -445,7 +455,9 @@ class App:
         while samples:
             first = samples[0][0]
             unix = self.clock.unix_ms(first)
-            pack = senml.Pack(self._base_name, None if unix is None else (unix + 500) // 1000)
+            pack = senml.Pack(
+                self._base_name, None if unix is None else (unix + 500) // 1000, senml.MAX_PAYLOAD - MESSAGE
+            )
             while samples and pack.add(samples[0][1], (samples[0][0] - first + 500) // 1000):
                 samples.pop(0)
             if not pack.count:  # the values of one instant are more than a message holds

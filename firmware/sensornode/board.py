@@ -66,6 +66,17 @@ def led(pin, low):
     return lambda on: out.value(on != low)
 
 
+def button(pin):
+    """Function that tells whether a button between a pin and ground is held."""
+    line = machine.Pin(pin, machine.Pin.IN, machine.Pin.PULL_UP)
+    return lambda: not line.value()
+
+
+def powered():
+    """True when the power has just come; on an ESP32 also after its reset button."""
+    return machine.reset_cause() == machine.PWRON_RESET
+
+
 def reset():
     """Start again at once."""
     machine.reset()
@@ -127,7 +138,7 @@ def remember_date(seconds):
     """Note a Unix time that is known to be past, once a day at most."""
     nvs = Nvs()
     minutes = seconds // 60
-    if abs(minutes - nvs.get_int("date", 0)) >= _DAY_MINUTES:
+    if seconds > _PLAUSIBLE and abs(minutes - nvs.get_int("date", 0)) >= _DAY_MINUTES:
         nvs.set_int("date", minutes)
         nvs.commit()
 

@@ -15,6 +15,9 @@ REMOTE = ("interval", "publish", "sensors", "ntp", "sleep")
 REMOTE_BROKER = ("host", "port", "keepalive", "retry", "receipt")
 
 
+_PINS = ("pin", "scl", "sda", "tx", "rx")
+
+
 class ConfigError(Exception):
     """Raised when node.json has a wrong or missing value; the text names file and key, never a secret."""
 
@@ -144,9 +147,19 @@ def check(data, file="node.json"):
     config.led_pin = led.number("pin", -1, 48, -1)
     config.led_low = led.take("low", bool, False)
     led.end()
+    button = top.table("button", {})
+    config.button_pin = button.number("pin", -1, 48, 0 if _boot_button(config) else -1)
+    button.end()
     top.optional("sim")  # read by firmware/sim only
     top.end()
     return config
+
+
+def _boot_button(config):
+    """Whether pin 0, the button BOOT of most boards, is free: cameras often have their clock there."""
+    return config.led_pin and not any(
+        row["driver"] == "camera" or any(row.get(name) == 0 for name in _PINS) for row in config.sensors
+    )
 
 
 def load(path, settings=None, credentials={}):

@@ -7,9 +7,11 @@ from .app import App
 
 
 def main(life, root="", path="node.json"):
-    """Run the node until it wants to start again, then reset. A node that knows no network sets itself up first."""
+    """Run the node until it wants to start again, then reset. A node that knows no network, or is asked to, sets itself up
+    first."""
     config = _load(path, root, life)
-    if config and config.wifi:
+    ready = bool(config and config.wifi)
+    if config and ready and not _asked(config.button_pin):
         app = App(config, directory=root, life=life, path=path)
         running.append(app)
         forget("orders", "config")
@@ -19,7 +21,7 @@ def main(life, root="", path="node.json"):
     else:
         from .setup import run
 
-        asyncio.run(run(path))
+        asyncio.run(run(path, 600 if ready else 0))
     board.reset()
 
 
@@ -32,3 +34,9 @@ def _load(path, root, life):
     except ConfigError as error:
         print(error)
         return None
+
+
+def _asked(pin):
+    from .button import asked
+
+    return asked(board.Nvs(), board.powered(), pin)

@@ -15,6 +15,7 @@ from .config import ConfigError, check
 from .wifi import Wifi
 
 HOST = "192.168.4.1"
+WEB, NAMES = 80, 53  # ports
 _MOST = 2048  # bytes of a form
 # (key, what the page calls it, whether what is set may be shown)
 _FIELDS = (
@@ -30,7 +31,8 @@ _PAGE = """<!doctype html><meta name=viewport content="width=device-width"><titl
 <style>body{font:1em sans-serif;max-width:24em;margin:2em auto;padding:0 1em}input{width:100%%;padding:.4em;margin:.2em 0 1em;\
 box-sizing:border-box}b{color:#b00}</style><h1>Set up this node</h1><p><b>%s</b><form method=post>
 <label>Wi-Fi network<input name=ssid list=heard required maxlength=32></label><datalist id=heard>%s</datalist>
-<label>Wi-Fi password<input name=wifi type=password maxlength=63></label>%s<input type=submit value=Save></form>"""
+<label>Wi-Fi password<input name=wifi type=password maxlength=63></label>%s<input name=now type=hidden>
+<input type=submit value=Save></form><script>document.forms[0].now.value=Math.floor(Date.now()/1000)</script>"""
 _DONE = "<!doctype html><title>sensorhub</title><h1>Saved</h1><p>The node is in the network and starts again."
 
 
@@ -57,6 +59,11 @@ class Setup:
         self.data.setdefault("interval", 60)
         self.data.setdefault("sensors", [])
         self.data.setdefault("kind", "weather")
+
+    async def idle(self):
+        """Return when no network is being tried."""
+        async with self._busy:
+            pass
 
     def value(self, key):
         """What is set for a dotted key, as text."""
@@ -140,6 +147,10 @@ class Portal:
             ssid, password = fields.pop("ssid", ""), fields.pop("wifi", "")
             known = [(key, fields[key]) for key, _, _ in _FIELDS if key in fields]
             error = await self._setup.submit(ssid, password, known) if ssid else "a network is missing"
+            if not error:
+                board.remember_date(
+                    _unix(fields.get("now", ""))
+                )  # for certificates, should no time server answer
             await _send(writer, await self._page(error) if error else _DONE)
         elif path == "/":
             await _send(writer, await self._page(""))
@@ -187,6 +198,11 @@ async def name_server(udp, host):
                 udp.sendto(answer, asker)
         except OSError:
             await asyncio.sleep(0.05)
+
+
+def _unix(text):
+    """The Unix time that a page tells, 0 when it tells none."""
+    return int(text) if text.isdigit() and len(text) == 10 else 0
 
 
 def form(body):
@@ -248,23 +264,26 @@ async def _serial(setup):
     micropython.kbd_intr(-1)  # a packet may hold the byte of Ctrl-C
     try:
         while True:
-            await conversation.feed(await reader.read(1))
+            data = await reader.read(1)
+            if not data:
+                break  # nothing is plugged in
+            await conversation.feed(data)
     finally:
         micropython.kbd_intr(3)
 
 
-async def run(path):
-    """Open the access point and wait until somebody has set the node up."""
+async def run(path, seconds=0):
+    """Open the access point and wait until somebody has set the node up, for `seconds` at most when that is not 0."""
     import socket
 
     setup = Setup(path, board.station())
     name = board.access_point("sensorhub")
-    print("no network is configured: join the Wi-Fi network %s, or use Improv on this line" % name)
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     udp.setblocking(False)
-    udp.bind(socket.getaddrinfo("0.0.0.0", 53, 0, socket.SOCK_DGRAM)[0][-1])
+    udp.bind(socket.getaddrinfo("0.0.0.0", NAMES, 0, socket.SOCK_DGRAM)[0][-1])
     portal = Portal(setup)
-    await asyncio.start_server(portal.serve, "0.0.0.0", 80)
+    server = await asyncio.start_server(portal.serve, "0.0.0.0", WEB)
+    print("set-up: join the Wi-Fi network %s, or use Improv on this line" % name)
     tasks = [asyncio.create_task(name_server(udp, HOST)), asyncio.create_task(_serial(setup))]
     led = setup.data.get("led")
     if isinstance(led, dict) and isinstance(led.get("pin"), int) and led["pin"] >= 0:
@@ -272,7 +291,12 @@ async def run(path):
 
         light = board.led(led["pin"], bool(led.get("low")))
         tasks.append(asyncio.create_task(show(light, lambda: "setup")))
-    await setup.done.wait()
-    await asyncio.sleep(2)  # the page is still on its way
+    try:
+        await asyncio.wait_for(setup.done.wait(), seconds or None)
+        await asyncio.sleep(2)  # the page is still on its way
+    except asyncio.TimeoutError:
+        await setup.idle()
     for task in tasks:
         task.cancel()
+    server.close()
+    udp.close()

@@ -59,7 +59,7 @@ def started(**more):
         async def run(self):
             did.append(("runs", len(running)))
 
-    async def setting_up(path):
+    async def setting_up(path, seconds):
         did.append(("set up", path))
 
     running.clear()
