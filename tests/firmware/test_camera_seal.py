@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import coincurve
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from open_snapshot import open_snapshot
+from sensorhub.control.snapshots import SnapshotError, open_snapshot
 
 SITE = coincurve.PrivateKey(bytes(range(1, 33)))
 PROGRAM = """
@@ -55,7 +51,7 @@ def test_the_site_opens_them(sealed: Any) -> None:
 
 
 def test_nobody_else_opens_them(sealed: Any) -> None:
-    with pytest.raises(ValueError, match="another key"):
+    with pytest.raises(SnapshotError, match="another key"):
         open_snapshot(bytes.fromhex(sealed[1][2]), coincurve.PrivateKey(bytes(range(2, 34))))
 
 
@@ -64,8 +60,8 @@ def test_a_changed_bit_anywhere_is_noticed(sealed: Any) -> None:
     for index in range(len(whole)):
         damaged = bytearray(whole)
         damaged[index] ^= 1 << index % 8
-        with pytest.raises(ValueError, match="damaged|format|public key"):
+        with pytest.raises(SnapshotError, match="damaged|format|public key"):
             open_snapshot(bytes(damaged), SITE)
     for length in (0, 8, 103, len(whole) - 1):
-        with pytest.raises(ValueError, match="damaged|format"):
+        with pytest.raises(SnapshotError, match="damaged|format"):
             open_snapshot(whole[:length], SITE)

@@ -7,9 +7,9 @@ from typing import Any
 
 from coincurve import PrivateKey
 from node_harness import NODE, SITE, Gateway, Node, until
-from open_snapshot import Snapshot, open_snapshot
 
 from sensorhub.control import sign_config
+from sensorhub.control.snapshots import Snapshot, open_snapshot
 from sensorhub.wire import public_key_of
 
 SITE_KEY = PrivateKey(hashlib.sha256(b"site").digest())

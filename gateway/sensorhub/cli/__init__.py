@@ -14,7 +14,7 @@ import typer
 
 from sensorhub import __version__, channels, processes
 from sensorhub import settings as settings_module
-from sensorhub.cli import chain, dataset, log, nodes
+from sensorhub.cli import chain, control, dataset, log, nodes
 from sensorhub.cli.terminal import context
 from sensorhub.errors import SensorhubError
 from sensorhub.processes import make_data_dir
@@ -23,6 +23,12 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(log.app, name="log")
 app.add_typer(log.rebuild, name="rebuild")
 app.add_typer(nodes.app, name="nodes")
+nodes.app.command("configure")(control.configure)
+nodes.app.command("update")(control.update)
+app.add_typer(control.release, name="release")
+app.add_typer(control.snapshots, name="snapshots")
+app.add_typer(control.home_assistant, name="home-assistant")
+app.command("site-key")(control.site_key)
 app.add_typer(chain.app, name="chain")
 app.command()(dataset.prove)
 app.command()(dataset.export)

@@ -36,8 +36,8 @@ from sensorhub.wire.senml import Pack
 
 FORMAT: Final = 2
 SAVE_SECONDS: Final = 5.0
-MAX_UNJUDGED: Final = 4096
-"""Newest messages whose verdicts are waited for."""
+MAX_RECENT: Final = 4096
+"""Newest messages whose verdicts, first or corrected, are looked at."""
 
 _SINGLE_DIGITS: Final = 7
 """Significant decimal digits of binary32, which is what nodes measure in."""
@@ -113,7 +113,7 @@ class DiscoveryFollower:
         self._described: set[str] = set()  # nodes whose discovery is to be published,
         self._changed: set[str] = set()  # whose state is
         self._gone: dict[str, str] = {}  # and what is to be taken back: node to prefix
-        self._unjudged: dict[int, tuple[str, list[tuple[str, float]]]] = {}
+        self._recent: dict[int, tuple[str, list[tuple[str, float]]]] = {}
         self._load()
         self._saved = clock()
 
@@ -219,13 +219,13 @@ class DiscoveryFollower:
                 known.values[channel] = (value, measured)
                 self._changed.add(pack.node)
         records = [(name, pack.base_time + t) for name, t in zip(pack.names, pack.times, strict=True)]
-        self._unjudged[index] = (pack.node, records)
-        if len(self._unjudged) > MAX_UNJUDGED:
-            del self._unjudged[next(iter(self._unjudged))]
+        self._recent[index] = (pack.node, records)
+        if len(self._recent) > MAX_RECENT:
+            del self._recent[next(iter(self._recent))]
 
     def _verdict(self, entry: VerdictEntry) -> None:
         for index, pairs in entry.verdicts:
-            node, records = self._unjudged.pop(index, ("", []))
+            node, records = self._recent.get(index, ("", []))
             known = self._nodes.get(node)
             if known is None or len(records) != len(pairs):
                 continue

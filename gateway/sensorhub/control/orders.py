@@ -7,8 +7,9 @@ passes as an update, whatever the keys.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -31,6 +32,15 @@ FORMS: Final = frozenset({"files", "app"})
 REMOTE: Final = frozenset({"interval", "publish", "sensors", "ntp", "sleep", "broker"})
 """What a signed configuration may set; the firmware has the same list."""
 REMOTE_BROKER: Final = frozenset({"host", "port", "keepalive", "retry", "receipt"})
+_RANGES: Final[Mapping[str, tuple[int, int]]] = {
+    "interval": (1, 86_400),
+    "publish": (1, 86_400),
+    "broker.port": (1, 65_535),
+    "broker.keepalive": (5, 3_600),
+    "broker.retry": (1, 3_600),
+    "broker.receipt": (1, 600),
+}
+MAX_HOST: Final = 253
 
 _ALGORITHM, _CONTENT_TYPE, _KID = 1, 3, 4
 _ES256K: Final = -47
@@ -69,6 +79,90 @@ def address(site: str | None, node: str | None) -> str:
     return f"urn:dev:sensorhub:{site or '*'}:{node or '*'}:"
 
 
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Looks at remote settings as a node will, as far as that goes without the rest of its node.json.
+
+    Raises:
+        OrderError: one cannot be set remotely, or has a value that no node takes; names it.
+    """
+    for name, value in settings.items():
+        if name not in REMOTE:
+            raise OrderError(
+                f"setting {name!r} cannot be set remotely; possible: {', '.join(sorted(REMOTE))}"
+            )
+        _check_setting(name, value)
+    interval, publish = settings.get("interval"), settings.get("publish")
+    if interval is not None and publish is not None and publish % interval:
+        raise OrderError(f"publish {publish} must be a multiple of interval {interval}")
+
+
+def _check_setting(name: str, value: Any) -> None:
+    if name in _RANGES:
+        low, high = _RANGES[name]
+        if type(value) is not int or not low <= value <= high:
+            raise OrderError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
+    elif name == "broker":
+        if not isinstance(value, Mapping) or not REMOTE_BROKER.issuperset(value):
+            raise OrderError(f"of broker only these can be set remotely: {', '.join(sorted(REMOTE_BROKER))}")
+        for key, part in value.items():
+            _check_setting(f"broker.{key}", part)
+    elif name == "broker.host":
+        if not isinstance(value, str) or not 1 <= len(value) <= MAX_HOST:
+            raise OrderError(f"broker.host must be text of 1 to {MAX_HOST} characters, not {value!r}")
+    elif name == "sleep":
+        if type(value) is not bool:
+            raise OrderError(f"sleep must be true or false, not {value!r}")
+    elif name == "ntp":
+        if not isinstance(value, list) or not all(isinstance(host, str) for host in value):
+            raise OrderError(f"ntp must be a list of host names, not {value!r}")
+    elif not isinstance(value, list) or not all(
+        isinstance(row, Mapping) and isinstance(row.get("driver"), str) for row in value
+    ):
+        raise OrderError("sensors must be a list of objects, each with the name of its driver")
+
+
+def change_settings(
+    settings: Mapping[str, Any], assignments: Iterable[str], unset: Iterable[str]
+) -> dict[str, Any]:
+    """Remote settings with some of them changed.
+
+    Args:
+        settings: those before.
+        assignments: `key=value`, the key with a point for a part of broker, the value as JSON, or text.
+        unset: keys that go back to what the node's own file says.
+
+    Raises:
+        OrderError: not of this form, or `check_settings` refuses the result.
+    """
+    changed: dict[str, Any] = json.loads(json.dumps(settings))
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise OrderError(f"{assignment!r} is not of the form key=value, such as interval=60")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        section, point, name = key.partition(".")
+        if point:
+            table = changed.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise OrderError(f"{section} has no part {name}")
+            table[name] = value
+        else:
+            changed[key] = value
+    for key in unset:
+        section, point, name = key.partition(".")
+        table = changed.get(section, {}) if point else changed
+        if not isinstance(table, dict) or (name if point else key) not in table:
+            raise OrderError(f"{key} is not set remotely")
+        del table[name if point else key]
+        if point and not table:
+            del changed[section]
+    check_settings(changed)
+    return changed
+
+
 def sign_config(
     key: PrivateKey,
     *,
@@ -94,14 +188,7 @@ def sign_config(
     Raises:
         OrderError: a setting is not for remote use, a value is out of range, or the message is too long.
     """
-    for name in settings:
-        if name not in REMOTE:
-            raise OrderError(
-                f"setting {name!r} cannot be set remotely; possible: {', '.join(sorted(REMOTE))}"
-            )
-    broker = settings.get("broker", {})
-    if not isinstance(broker, Mapping) or not REMOTE_BROKER.issuperset(broker):
-        raise OrderError(f"of broker only these can be set remotely: {', '.join(sorted(REMOTE_BROKER))}")
+    check_settings(settings)
     content = {
         0: address(site, node),
         1: _number(version, "version"),

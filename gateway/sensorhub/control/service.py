@@ -30,6 +30,7 @@ STATE_FILE: Final = "control.state"
 ORDERS: Final = "orders"
 SNAPSHOTS: Final = "snapshots"
 MAX_STATUS_BYTES: Final = 1024
+MAX_NAMES: Final = 10_000
 POLL_S: Final = 0.25
 STOP_S: Final = 15.0
 PRUNE_S: Final = 3600.0
@@ -132,7 +133,8 @@ class Control:
         return {
             "connected": not self._connection.problem,
             "address": self._connection.place,
-            "nodes": dict(self._said),
+            # a new node says that it is there before it is enrolled, and does not say it again
+            "nodes": {name: said for name, said in self._said.copy().items() if self._follower.enrolled(name)},
             "orders": len(self._orders),
             "pictures": self._pictures,
             "pictures_refused": self._refused,
@@ -181,7 +183,9 @@ class Control:
 
     def _node_says(self, name: str, payload: bytes) -> bool:
         found = split_topic(name)
-        if found is None or len(payload) > MAX_STATUS_BYTES or not self._follower.enrolled(found[1]):
+        if found is None or len(payload) > MAX_STATUS_BYTES:
+            return True
+        if found[1] not in self._said and len(self._said) >= MAX_NAMES:
             return True
         with contextlib.suppress(ValueError, RecursionError):
             fields = json.loads(payload)

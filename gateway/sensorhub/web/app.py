@@ -18,8 +18,11 @@ from sensorhub.web.answers import add_headers, explain
 from sensorhub.web.api import Api
 from sensorhub.web.assets import Assets
 from sensorhub.web.enrolment import Enrolling, Enrolment
+from sensorhub.web.explaining import Explaining, Judge
 from sensorhub.web.gateway import Gateway
 from sensorhub.web.public_log import PublicLog
+from sensorhub.web.quality_api import QualityApi
+from sensorhub.web.releases import Releases
 
 __all__ = ["Gateway", "make_app", "serve"]
 
@@ -32,7 +35,10 @@ async def _alive(_request: web.Request) -> web.Response:
 
 
 def make_app(
-    gateway: Gateway, prove: Callable[[int], bytes], enrolling: Enrolling | None = None
+    gateway: Gateway,
+    prove: Callable[[int], bytes],
+    enrolling: Enrolling | None = None,
+    judge: Judge | None = None,
 ) -> web.Application:
     """The application.
 
@@ -40,8 +46,10 @@ def make_app(
         gateway: what the handlers read; closed when the application ends.
         prove: makes the proof file of one log entry; SensorhubError when it cannot.
         enrolling: lets who has a token make nodes known; None for nobody.
+        judge: with what readings are judged anew to explain them; None for the packaged model.
     """
     api, log, assets = Api(gateway, prove), PublicLog(gateway), Assets()
+    quality, explaining = QualityApi(gateway), Explaining(gateway, judge or Judge())
     app = web.Application(middlewares=[explain])
     app.on_response_prepare.append(add_headers)
     app.add_routes(
@@ -56,8 +64,13 @@ def make_app(
             web.get("/api/v1/nodes/{node}/latest", api.latest),
             web.get("/api/v1/series", api.series),
             web.get("/api/v1/proof/{index}", api.proof),
+            web.get("/api/v1/quality", quality.days),
+            web.get("/api/v1/reviews", quality.reviews),
+            web.get("/api/v1/explain", explaining.words),
+            web.get("/api/v1/explain.svg", explaining.picture),
             web.get("/log/checkpoint", log.checkpoint),
             web.get("/log/tile/{path:.+}", log.tile),
+            web.get("/releases/{name}", Releases(gateway.data_dir).image),
         ]
     )
     if enrolling is not None:
