@@ -25,7 +25,7 @@ TRIAL_S = 600  # that something on trial has until its first receipt
 SAFE_S = 1800  # of safe mode, after which a normal start is tried
 AWAKE_S = 45  # that the link of a sleeping node gets at most
 LEAD_MS = 3000  # that a sleeping node wakes up before its sample
-RECORDS = 100  # kept in RAM at most
+RECORDS = 64  # kept in RAM at most, about what a message holds
 # The gateway takes messages of twice this size; but values, pack and message are on the heap at the same time.
 MESSAGE = cose.MAX_MESSAGE // 2
 OWN_CHANNELS = (("spool_dropped", "count"), ("sensor_errors", "count"))

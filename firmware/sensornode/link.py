@@ -59,7 +59,7 @@ class Link:
         self._retry = config.broker_retry
         self._patience = config.broker_receipt
         self._topic = "sensorhub/v1/%s/%s/" % (config.site, config.node)
-        self._message = memoryview(bytearray(cose.MAX_MESSAGE))
+        self._message = memoryview(bytearray(spool.longest))
         self._wake = asyncio.Event()
         self._answered = False
         self._dated = dated if tls else None

@@ -17,7 +17,7 @@ import struct
 from binascii import crc32
 
 HEADER = 14
-MAX_MESSAGE = 4096
+MAX_MESSAGE = 4096  # that the gateway takes
 SUFFIX = ".seg"
 
 
@@ -53,20 +53,22 @@ class Spool:
     :param size: bytes on flash at most, all segments together.
     :param segments: number of files; a full ring gives up one of them at a time.
     :param on_drop: called with the number of messages before they are given up.
+    :param longest: bytes of the longest message; a longer one on flash counts as damaged.
 
     Attributes: `last` is (boot, seq, SHA-256) of the newest intact record or None; `clean` is False when the newest
     file ended in a damaged record at mount time; `freed` is the highest sequence number that is receipted;
     `dropped` counts messages given up since mount; `damaged` counts damaged records met since mount.
     """
 
-    def __init__(self, path, size, segments=16, on_drop=None, disk=Disk):
+    def __init__(self, path, size, segments=16, on_drop=None, disk=Disk, longest=MAX_MESSAGE):
         self._segment_size = size // segments
-        if self._segment_size < HEADER + MAX_MESSAGE or segments < 2:
+        if self._segment_size < HEADER + longest or segments < 2:
             raise ValueError("a spool of %d bytes cannot be split into %d segments" % (size, segments))
         self._path = path
         self._limit = segments
         self._on_drop = on_drop
         self._disk = disk
+        self.longest = longest
         self._head = bytearray(HEADER)
         self._segments = []
         self._sealed = False  # the newest file takes no more records
@@ -84,8 +86,8 @@ class Spool:
         Raises ValueError when it is too long, OSError when flash takes no writes.
         """
         length = len(message)
-        if length > MAX_MESSAGE:
-            raise ValueError("message of %d bytes is longer than %d" % (length, MAX_MESSAGE))
+        if length > self.longest:
+            raise ValueError("message of %d bytes is longer than %d" % (length, self.longest))
         head = self._head
         struct.pack_into(">IHII", head, 0, 0, length, boot, seq)
         struct.pack_into(">I", head, 0, crc32(message, crc32(memoryview(head)[4:])))
@@ -109,7 +111,7 @@ class Spool:
     def next(self, into):
         """Read the oldest message that is neither freed nor read since `rewind`.
 
-        :param into: buffer of at least MAX_MESSAGE bytes.
+        :param into: buffer of at least `longest` bytes.
         :returns: (length, boot, seq), or None when there is none.
         """
         into = memoryview(into)
@@ -143,7 +145,7 @@ class Spool:
         """Sequence number of the oldest message that is not freed and can be read, or None; reading goes on where it was."""
         cursor = self._cursor
         self.rewind()
-        record = self.next(bytearray(MAX_MESSAGE))
+        record = self.next(bytearray(self.longest))
         self._cursor = cursor
         return record[2] if record else None
 
@@ -180,7 +182,7 @@ class Spool:
             self._disk.mkdir(self._path)
             return
         numbers = sorted(int(name[:8], 16) for name in names if name.endswith(SUFFIX))
-        view = memoryview(bytearray(MAX_MESSAGE))
+        view = memoryview(bytearray(self.longest))
         for number in reversed(numbers):
             segment = Segment(number, None)
             try:
@@ -223,7 +225,7 @@ class Spool:
         if got < HEADER:
             raise DamagedError
         crc, length, boot, seq = struct.unpack(">IHII", head)
-        if not 0 < length <= MAX_MESSAGE or file.readinto(into[:length]) != length:
+        if not 0 < length <= self.longest or file.readinto(into[:length]) != length:
             raise DamagedError
         if crc32(into[:length], crc32(memoryview(head)[4:])) != crc:
             raise DamagedError
@@ -274,7 +276,7 @@ class Spool:
                 if file.readinto(self._head) != HEADER:
                     break
                 _, length, _, seq = struct.unpack(">IHII", self._head)
-                if not 0 < length <= MAX_MESSAGE:
+                if not 0 < length <= self.longest:
                     break
                 count += seq > self.freed
                 offset += HEADER + length

@@ -143,6 +143,7 @@ async def test_blocking_calls_run_beside_the_scheduler():
 
 class Spool:
     freed = 0
+    longest = 2048
 
     def rewind(self):
         pass
