@@ -367,10 +367,16 @@ def _enrolling(settings: Settings, environ: Mapping[str, str]) -> Any:
 
 def _web(settings: Settings, environ: Mapping[str, str], stop: threading.Event) -> None:
     from sensorhub.web.app import Gateway, make_app, serve
+    from sensorhub.web.explaining import Judge
 
     status = StatusFile(settings.data_dir, "web")
     gateway = Gateway(settings.data_dir, chain_configured=bool(settings.chain.rpc_url))
-    app = make_app(gateway, lambda index: prove(settings.data_dir, index), _enrolling(settings, environ))
+    app = make_app(
+        gateway,
+        lambda index: prove(settings.data_dir, index),
+        _enrolling(settings, environ),
+        Judge(settings.quality.model, settings.quality.model_sha256),
+    )
 
     async def main() -> None:
         done = asyncio.Event()

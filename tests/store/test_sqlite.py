@@ -118,6 +118,7 @@ def test_artefacts_are_kept_as_the_log_holds_them(network, store):
         network.add(encode_entry(ArtefactEntry(7, what, b"h" * 32, f"a {what}")))
     store.apply(network.batch())
     assert store.artefacts("review") == [(0, 7, b"h" * 32, "a review"), (2, 7, b"h" * 32, "a review")]
+    assert [entry for entry, *_ in store.artefacts("review", 1)] == [2]
     assert store.artefacts("model") == []
 
 

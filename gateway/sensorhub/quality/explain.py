@@ -18,7 +18,7 @@ from sensorhub.log.entries import MESSAGE, NODE, REVIEW, VERDICT, NodeEntry, dec
 from sensorhub.log.reader import LogReader
 from sensorhub.nodes import geohash
 from sensorhub.nodes.registry import NODE_ENTRY_PREFIX, Registry
-from sensorhub.quality.camera import KINDS, Look
+from sensorhub.quality.camera import KINDS, LIT, Look
 from sensorhub.quality.columns import Columns, columns_of, read_messages
 from sensorhub.quality.evidence import Neighbour
 from sensorhub.quality.judge import Findings, Judge
@@ -31,6 +31,7 @@ SPAN: Final = 48 * 3600.0
 DAYS: Final = 20.0
 _BATCH: Final = 2048
 _SEARCH: Final = 8192
+_UNITS: Final = {"ug/m3": "µg/m³", "Cel": "°C", "%RH": "% RH", "deg": "°", "/": "", "count": ""}
 
 
 class Logged(NamedTuple):
@@ -319,7 +320,7 @@ def _softmax(logits: NDArray[np.float32]) -> list[float]:
 
 def _words(e: Explanation) -> list[str]:
     channel = BY_NAME[e.channel]
-    digits, unit = channel.decimals, "" if channel.unit in ("/", "count") else f" {channel.unit}"
+    digits, unit = channel.decimals, f" {_UNITS.get(channel.unit, channel.unit)}".rstrip()
     words = [
         f"{channel.title} of {e.node} was {e.value:.{digits}f}{unit}; judged anew, its score is {e.score:.2f}."
     ]
@@ -364,7 +365,9 @@ def _camera_words(look: Look) -> list[str]:
     words = [
         f"The picture's luminance is {look.luminance:.2f}, its contrast {look.contrast:.2f}, its sharpness {look.sharpness:.2f}."
     ]
-    if np.isnan(look.sharpness_share):
+    if look.luminance < LIT:
+        words.append("It is dark: contrast and sharpness tell little.")
+    elif np.isnan(look.sharpness_share):
         words.append("What is usual at this hour is not known yet: that takes a day.")
     else:
         words.append(
@@ -437,7 +440,8 @@ def picture(e: Explanation, *, width: int = 760) -> str:
         if shown:
             parts.append(f'<polyline class="{kind}" points="{shown}"/>')
 
-    unit = f" in {channel.unit}" if channel.unit not in ("/", "count") else ""
+    unit = _UNITS.get(channel.unit, channel.unit)
+    unit = f" in {unit}" if unit else ""
     parts.append(
         f'<text x="{_LEFT}" y="18" font-weight="600">{escape(f"{channel.title} at {e.node}{unit}")}</text>'
     )
@@ -472,7 +476,11 @@ def picture(e: Explanation, *, width: int = 760) -> str:
         )
     bottom += 14
     columns = [
-        ("what each neighbour lets expect", _neighbour_bars(e, channel.decimals), "nearfill"),
+        (
+            "what each neighbour lets expect (bar: its weight)",
+            _neighbour_bars(e, channel.decimals),
+            "nearfill",
+        ),
         ("what the model takes it for", [(n, p, f"{p:.0%}") for n, p in e.chances.items()], "ownfill"),
     ]
     deepest = bottom
@@ -510,7 +518,7 @@ def _neighbour_bars(e: Explanation, decimals: int) -> list[tuple[str, float, str
 
 def _round_levels(low: float, high: float) -> list[float]:
     """Three to six round numbers between two others."""
-    raw = (high - low) / 4
+    raw = (high - low) / 5
     power = 10.0 ** np.floor(np.log10(raw))
     step = next(float(power * m) for m in (1, 2, 5, 10) if power * m >= raw)
     count = range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)

@@ -288,6 +288,7 @@ class QualityFollower:
             "trusted": self._counters.get("trusted", 0),
             "flags": flags,
             "series": len(self._judging.numbers.pairs),
+            "judge": self._judging.version,
             **self._judging.status(),
         }
 

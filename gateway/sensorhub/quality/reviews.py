@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -120,48 +120,108 @@ def review(reader: LogReader, log: Appender, said: Review) -> int:
     return log.append(entries)
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A review as the log holds it, with the reading that it is about.
+
+    Attributes:
+        entry: log index of the review.
+        ms: when it was written, Unix ms.
+        review: what was said.
+        node: the reading's node.
+        channel: its channel.
+        time: its time, Unix seconds.
+        value: its value.
+    """
+
+    entry: int
+    ms: int
+    review: Review
+    node: str
+    channel: str
+    time: float
+    value: float
+
+
 def reviews(reader: LogReader, start: int = 0) -> Iterator[tuple[int, int, Review]]:
     """All reviews of a log from an index on: (log index, Unix ms, review).
 
     Artefacts that call themselves reviews and are none are passed over.
     """
     for index, entry in reader.entries(start):
-        if kind_of(entry) != ARTEFACT:
-            continue
-        _, ms, what, sha256, text = cbor2.loads(entry)
-        if what == WHAT and hashlib.sha256(text.encode()).digest() == sha256:
-            try:
-                fields = json.loads(text)
-                yield index, ms, Review(**{**fields, "action": Action(fields["action"])})
-            except (ValueError, TypeError, KeyError):
-                continue
+        if kind_of(entry) == ARTEFACT:
+            _, ms, what, sha256, text = cbor2.loads(entry)
+            said = _parsed(sha256, text) if what == WHAT else None
+            if said is not None:
+                yield index, ms, said
+
+
+def said_in(reader: LogReader, artefacts: Iterable[tuple[int, int, bytes, str]]) -> Iterator[Said]:
+    """Reviews among artefacts named `review`, (log index, Unix ms, SHA-256, description), with their readings.
+
+    Reviews of something that is no dated number are passed over.
+    """
+    for index, ms, sha256, text in artefacts:
+        said = _parsed(sha256, text)
+        told = None if said is None else _reading(reader, said)
+        if said is not None and told is not None:
+            yield Said(index, ms, said, *told)
+
+
+def mutes(said: Iterable[Said], now: float) -> dict[tuple[str, str], Said]:
+    """The mutes in force at a time by (node, channel); of each series the newest mute counts."""
+    last: dict[tuple[str, str], Said] = {}
+    for each in said:
+        if each.review.action is Action.MUTE:
+            last[each.node, each.channel] = each
+    return {key: each for key, each in last.items() if (each.review.until or 0) > now}
 
 
 def muted(reader: LogReader, now: float) -> dict[tuple[str, str], int]:
     """(node, channel) of the series that are muted at a time, and until when."""
-    found: dict[tuple[str, str], int] = {}
-    for _, _, said in reviews(reader):
-        if said.action is Action.MUTE and said.until is not None and said.until > now:
-            told = _reading(reader, said)
-            if told is not None:
-                found[told[0], told[1]] = max(said.until, found.get((told[0], told[1]), 0))
-    return found
+    found = _said(reader)
+    return {key: each.review.until or 0 for key, each in mutes(found, now).items()}
 
 
 def labels(reader: LogReader) -> list[Label]:
     """Readings that people have judged, the last word on each, in the order of the log."""
-    last: dict[tuple[int, int], Review] = {}
-    for _, _, said in reviews(reader):
-        if said.action is not Action.MUTE:
-            last[said.message, said.record] = said
+    last: dict[tuple[int, int], Said] = {}
+    for each in _said(reader):
+        if each.review.action is not Action.MUTE:
+            last[each.review.message, each.review.record] = each
     found = []
-    for (message, record), said in sorted(last.items()):
-        told = _reading(reader, said)
+    for (message, record), each in sorted(last.items()):
+        said = each.review
         verdicts = _verdicts(reader, message)
-        if told is not None and verdicts is not None:
+        if verdicts is not None:
             sound = said.sound if said.sound is not None else verdicts[record][0] > FULL_SCORE // 2
-            found.append(Label(*told, sound, said.reason))
+            found.append(Label(each.node, each.channel, each.time, each.value, sound, said.reason))
     return found
+
+
+def _said(reader: LogReader) -> list[Said]:
+    artefacts = []
+    for index, entry in reader.entries(0):
+        if kind_of(entry) == ARTEFACT:
+            _, ms, what, sha256, text = cbor2.loads(entry)
+            if what == WHAT:
+                artefacts.append((index, ms, sha256, text))
+    return list(said_in(reader, artefacts))
+
+
+def _parsed(sha256: bytes, text: str) -> Review | None:
+    """The review that an artefact's description is, or None: whoever may append may write anything there."""
+    if hashlib.sha256(text.encode()).digest() != sha256:
+        return None
+    try:
+        said = Review(**{**(fields := json.loads(text)), "action": Action(fields["action"])})
+    except (ValueError, TypeError, KeyError):
+        return None
+    numbers = (said.message, said.record, 0 if said.until is None else said.until)
+    if any(type(number) is not int or number < 0 for number in numbers):
+        return None
+    words = isinstance(said.reason, str) and isinstance(said.by, str)
+    return said if words and said.sound in (True, False, None) else None
 
 
 def _records(reader: LogReader, message: int) -> int:
@@ -174,8 +234,12 @@ def _records(reader: LogReader, message: int) -> int:
 
 
 def _reading(reader: LogReader, said: Review) -> tuple[str, str, float, float] | None:
+    if said.message >= reader.size():
+        return None
     for _, message in read_messages([(said.message, reader.entry(said.message))]):
         pack = message.pack
+        if said.record >= len(pack.values):
+            return None
         value = pack.values[said.record]
         if pack.base_time is not None and not isinstance(value, bytes):
             return pack.node, pack.names[said.record], pack.base_time + pack.times[said.record], float(value)

@@ -71,8 +71,8 @@ class Store(Protocol):
         """
         ...
 
-    def artefacts(self, what: str) -> list[tuple[int, int, bytes, str]]:
-        """Artefact entries of one sort in the log: (log index, Unix ms, SHA-256, description), oldest first."""
+    def artefacts(self, what: str, start: int = 0) -> list[tuple[int, int, bytes, str]]:
+        """Artefact entries of one sort from a log index on: (log index, Unix ms, SHA-256, description), oldest first."""
         ...
 
     def log_id(self) -> bytes | None:

@@ -287,10 +287,11 @@ class SqliteReader:
             for name, day, readings, judged, trusted, score in rows
         ]
 
-    def artefacts(self, what: str) -> list[tuple[int, int, bytes, str]]:
+    def artefacts(self, what: str, start: int = 0) -> list[tuple[int, int, bytes, str]]:
         """See `Store.artefacts`."""
         rows = self._all(
-            "SELECT entry, ms, sha256, description FROM artefact WHERE what = ? ORDER BY entry", (what,)
+            "SELECT entry, ms, sha256, description FROM artefact WHERE what = ? AND entry >= ? ORDER BY entry",
+            (what, start),
         )
         return [(int(entry), int(ms), bytes(sha256), str(text)) for entry, ms, sha256, text in rows]
 

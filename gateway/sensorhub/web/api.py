@@ -10,13 +10,14 @@ from typing import Any, Final, Generic, TypeVar
 
 from aiohttp import web
 
-from sensorhub.channels import CHANNELS, STORE
+from sensorhub.channels import CHANNELS
 from sensorhub.flags import flag_names
 from sensorhub.store.reader import SqliteReader
 from sensorhub.web.answers import answer, answer_document
 from sensorhub.web.flag_table import flag_table
-from sensorhub.web.gateway import Gateway, UnavailableError
+from sensorhub.web.gateway import SERIES, Gateway, UnavailableError
 from sensorhub.web.parameters import EARLIEST, LATEST, Query, UnknownError, node_name, whole
+from sensorhub.web.quality_api import muted_now
 from sensorhub.web.summary import summarise
 
 RESOLUTIONS: Final = ("auto", "raw", "5m", "1h")
@@ -28,9 +29,6 @@ SHARED_FOR: Final = 0.5
 #: Proofs made at a time, and waiting: a proof reads the log from its entry on.
 _PROVING: Final = 2
 _QUEUED: Final = 32
-
-#: Channels that the store keeps as numbers.
-SERIES: Final = tuple(c.name for c in CHANNELS if c.kind == "number" and STORE in c.projections)
 
 T = TypeVar("T")
 
@@ -65,6 +63,7 @@ class Api:
         self._prove = prove
         self._status = _Shared(lambda: summarise(gateway))
         self._nodes = _Shared(lambda: gateway.ask(lambda store: store.nodes()))
+        self._muted = _Shared(lambda: muted_now(gateway))
         self._proving = asyncio.Semaphore(_PROVING)
         self._queued = 0
 
@@ -102,7 +101,14 @@ class Api:
             return rows
 
         rows = await asyncio.to_thread(self._gateway.ask, ask)
-        return await answer(request, [{**row, "flag_names": flag_names(row["flags"] or 0)} for row in rows])
+        until = {each["channel"]: each["until"] for each in await self._muted.get() if each["node"] == node}
+        return await answer(
+            request,
+            [
+                {**row, "flag_names": flag_names(row["flags"] or 0), "muted_until": until.get(row["channel"])}
+                for row in rows
+            ],
+        )
 
     async def series(self, request: web.Request) -> web.Response:
         """One channel of one node as columns."""

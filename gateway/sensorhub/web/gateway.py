@@ -9,15 +9,21 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sensorhub import status as status_files
+from sensorhub.channels import CHANNELS
+from sensorhub.channels import STORE as STORED
 from sensorhub.errors import SensorhubError
 from sensorhub.log.entries import Genesis, decode_entry
 from sensorhub.log.note import Checkpoint, NoteVerifier, open_checkpoint
 from sensorhub.log.reader import LogReader
+from sensorhub.quality.reviews import WHAT as REVIEWS
+from sensorhub.quality.reviews import Said, said_in
 from sensorhub.store.reader import SqliteReader
 from sensorhub.store.schema import StoreError
 
 LOG: Final = "log"
 STORE: Final = "store.sqlite"
+#: Channels that the store keeps as numbers.
+SERIES: Final = tuple(c.name for c in CHANNELS if c.kind == "number" and STORED in c.projections)
 
 T = TypeVar("T")
 
@@ -43,6 +49,9 @@ class Gateway:
         self._log: LogReader | None = None
         self._store: SqliteReader | None = None
         self._genesis: Genesis | None = None
+        self._reviewing = threading.Lock()
+        self._said: list[Said] = []
+        self._said_upto = 0
 
     def close(self) -> None:
         """Lets go of log and store; they are opened again when asked for."""
@@ -113,6 +122,19 @@ class Gateway:
             return question(self._opened_store())
         except (StoreError, sqlite3.Error) as error:
             raise UnavailableError(f"the store cannot answer now: {error}") from error
+
+    def said(self) -> list[Said]:
+        """What people said of verdicts, as far as the store has followed the log; oldest first.
+
+        Raises:
+            UnavailableError: as `ask`.
+        """
+        with self._reviewing:
+            new = self.ask(lambda store: store.artefacts(REVIEWS, self._said_upto))
+            if new:
+                self._said += said_in(self.log, new)
+                self._said_upto = new[-1][0] + 1
+            return list(self._said)
 
     def _opened_store(self) -> SqliteReader:
         with self._opening:

@@ -97,6 +97,10 @@ class Query:
                 raise ParameterError(name, f"{self._values[name]}, {value}", "one value")
             self._values[name] = value
 
+    def has(self, name: str) -> bool:
+        """Whether it is given."""
+        return name in self._values
+
     def node(self, name: str) -> str:
         """A node's name, which must be given."""
         text = self._values.get(name)

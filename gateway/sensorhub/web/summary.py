@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sensorhub.log.note import NoteError
 from sensorhub.web.gateway import Gateway
+from sensorhub.web.quality_api import muted_now
 
 FOLLOWERS: Final = ("quality", "store", "chain")
 #: Milliseconds after which a process that has not written its status counts as silent; they write each second.
@@ -49,6 +50,8 @@ def summarise(gateway: Gateway) -> dict[str, Any]:
         "followers": {name: _follower(processes[name], size) for name in FOLLOWERS if name in processes},
         "store": gateway.ask(lambda store: store.counts()),
         "flags": gateway.ask(lambda store: store.flag_counts()),
+        "quality": _quality(processes.get("quality", {})),
+        "muted": muted_now(gateway),
         "chain": {
             "configured": gateway.chain_configured,
             "contract": contract,
@@ -64,6 +67,10 @@ def summarise(gateway: Gateway) -> dict[str, Any]:
 def _follower(record: Mapping[str, Any], size: int) -> dict[str, int]:
     cursor = record.get("cursor") or 0
     return {"cursor": cursor, "lag": max(0, size - cursor)}
+
+
+def _quality(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: record.get(name) for name in ("judge", "model", "model_error")}
 
 
 def _last_post(chain: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -87,6 +94,8 @@ def _warnings(processes: Mapping[str, Mapping[str, Any]], now: int, *, chain: bo
             yield f"{name}: no sign of life for {_duration(silent // 1000)}; see its log, or start it again"
         if record.get("error"):
             yield f"{name}: {record['error']}"
+        if record.get("model_error"):
+            yield f"{name}: the model takes no part, neighbours and rules judge: {record['model_error']}"
         for text in record.get("warnings") or ():
             yield f"{name}: {text}"
 
