@@ -44,6 +44,12 @@ def call(tmp_path):
         (["chain", "close"], ["cannot be undone", "--yes"]),
         (["chain", "rotate", "new.key"], ["there is no log"]),
         (["chain", "deploy"], ["chain.rpc_url is not set"]),
+        (["nodes", "configure", "roof"], ["there is no log"]),
+        (["nodes", "update", "roof", "manifest"], ["there is no log"]),
+        (["snapshots", "open", "roof"], ["there is no log"]),
+        (["release", "trust", "00" * 64], ["no point of secp256k1"]),
+        (["release", "sign", ".", "--key", "k", "--url", "http://h/"], ["no application", "__init__.py"]),
+        (["release", "sign", "missing", "--key", "k", "--url", "http://h/"], ["missing", "No such file"]),
     ],
     ids=" ".join,
 )

@@ -114,6 +114,10 @@ class Connection:
         if self._thread.is_alive():
             self._thread.join(TIMEOUT_S)
 
+    def renew(self) -> None:
+        """Connects anew, so that what was not settled comes again."""
+        self._client.disconnect()
+
     def publish(self, publications: Sequence[Publication]) -> None:
         """Publishes all, retained, and returns when the broker has them.
 

@@ -166,6 +166,8 @@ def fetch_image(manifest: Manifest) -> None:
         # http or https only: sign_update and every node see to it
         with urllib.request.urlopen(manifest.url, timeout=FETCH_TIMEOUT_S) as answer:  # noqa: S310
             image = answer.read(MAX_IMAGE + 1)
+    except urllib.error.HTTPError as error:
+        raise ReleaseError(f"nodes would not find the image: {manifest.url}: {error}") from error
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise ReleaseError(f"nodes would not find the image: {manifest.url}: {reason}") from error

@@ -34,6 +34,7 @@ MAX_NAMES: Final = 10_000
 POLL_S: Final = 0.25
 STOP_S: Final = 15.0
 PRUNE_S: Final = 3600.0
+DISK_PAUSE_S: Final = 30.0
 _BATCH: Final = 1024
 _TEXT: Final = 200
 #: What a node says of itself in its status message: field to its type
@@ -104,6 +105,8 @@ class Control:
         self._pictures = 0
         self._refused = 0
         self._problem = ""
+        self._disk_problem = ""
+        self._again = 0.0  # when pictures that the disk did not take are asked for again
 
     def run(self, stop: threading.Event, status: StatusSink | None = None) -> None:
         """Serves until `stop` is set."""
@@ -129,12 +132,14 @@ class Control:
 
     def status(self) -> dict[str, Any]:
         """What it is doing, and what each node last said of itself (`nodes`)."""
-        warnings = [text for text in (self._connection.problem, self._problem) if text]
+        warnings = [text for text in (self._connection.problem, self._problem, self._disk_problem) if text]
         return {
             "connected": not self._connection.problem,
             "address": self._connection.place,
             # a new node says that it is there before it is enrolled, and does not say it again
-            "nodes": {name: said for name, said in self._said.copy().items() if self._follower.enrolled(name)},
+            "nodes": {
+                name: said for name, said in self._said.copy().items() if self._follower.enrolled(name)
+            },
             "orders": len(self._orders),
             "pictures": self._pictures,
             "pictures_refused": self._refused,
@@ -155,6 +160,9 @@ class Control:
                 if time.monotonic() - pruned >= PRUNE_S:
                     pruned = time.monotonic()
                     self._box.prune()
+                if self._disk_problem and time.monotonic() >= self._again:
+                    self._disk_problem = ""
+                    self._connection.renew()
                 if not self._connection.problem:
                     self._send_orders()
                     again = self._home_started.is_set()
@@ -214,7 +222,10 @@ class Control:
         except SnapshotError:
             self._refused += 1
         except OSError as error:
-            self._problem = f"a picture of {found[1]} cannot be kept: {error.strerror}; it comes again"
+            self._again = time.monotonic() + DISK_PAUSE_S
+            self._disk_problem = (
+                f"a picture of {found[1]} cannot be kept: {error.strerror}; it waits at the broker"
+            )
             return False
         else:
             self._pictures += 1

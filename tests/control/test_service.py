@@ -1,0 +1,206 @@
+"""The control process at a real broker: orders out, pictures in, and what happens when one of the two is away."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+
+from sensorhub.control.connection import Account
+from sensorhub.control.outbox import Outbox
+from sensorhub.control.service import Control
+from sensorhub.control.snapshots import SnapshotBox
+from sensorhub.ingest.broker import EmbeddedBroker, control_account
+from sensorhub.log.entries import NodeEvent
+
+PASSWORD = "a node's password"
+
+
+def eventually(condition: Callable[[], Any], what: str) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, f"waited 30 s for {what}"
+        time.sleep(0.02)
+
+
+class Sink:
+    """A status file in memory."""
+
+    def __init__(self) -> None:
+        self.fields: Mapping[str, Any] = {}
+
+    def write(self, fields: Mapping[str, Any], /) -> None:
+        self.fields = dict(fields)
+
+
+class Running:
+    """A control process, as a thread."""
+
+    def __init__(self, data_dir: Path, reader: Any) -> None:
+        self.status = Sink()
+        self._stop = threading.Event()
+        control = Control(
+            data_dir=data_dir,
+            site="lab",
+            reader=reader,
+            locate=lambda: Account(*control_account(data_dir)),
+            client_id="control-of-a-test",
+            home_prefix="homeassistant",
+        )
+        self._thread = threading.Thread(target=control.run, args=(self._stop, self.status), daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        eventually(lambda: self.status.fields.get("connected"), "the connection")
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    made = EmbeddedBroker(tmp_path, port=0, kind="mosquitto")
+    for node in ("roof", "attic"):
+        made.users.add(node, PASSWORD)
+    with made:
+        yield made
+
+
+@pytest.fixture
+def run(tmp_path: Path, written: Any, broker: EmbeddedBroker) -> Iterator[Callable[[], Running]]:
+    made: list[Running] = []
+
+    def start() -> Running:
+        made.append(Running(tmp_path, written.reader))
+        made[-1].wait()
+        return made[-1]
+
+    yield start
+    for running in made:
+        running.stop()
+
+
+class Node:
+    """A node's connection, and the orders it got."""
+
+    def __init__(self, broker: EmbeddedBroker, name: str) -> None:
+        self.name = name
+        self.orders: list[tuple[str, bytes]] = []
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        self.client.username_pw_set(name, PASSWORD)
+        self.client.reconnect_delay_set(1, 1)
+        self.client.on_connect = lambda client, *_: client.subscribe(
+            [(f"sensorhub/v1/lab/{name}/{leaf}", 1) for leaf in ("config", "update")]
+        )
+        self.client.on_message = lambda _client, _data, message: self.orders.append(
+            (message.topic.rpartition("/")[2], message.payload)
+        )
+        self.client.connect("127.0.0.1", broker.port)
+        self.client.loop_start()
+
+    def publish(self, leaf: str, payload: bytes, *, retain: bool = False) -> None:
+        self.client.publish(f"sensorhub/v1/lab/{self.name}/{leaf}", payload, 1, retain).wait_for_publish(20)
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@pytest.fixture
+def nodes(broker: EmbeddedBroker) -> Iterator[dict[str, Node]]:
+    made = {name: Node(broker, name) for name in ("roof", "attic")}
+    yield made
+    for node in made.values():
+        node.close()
+
+
+def test_orders_reach_enrolled_nodes_and_are_there_again_after_the_broker_forgot(
+    tmp_path: Path, written: Any, run: Callable[[], Running], broker: EmbeddedBroker, nodes: dict[str, Node]
+) -> None:
+    written.event("roof")
+    outbox = Outbox(tmp_path / "orders")
+    outbox.put("roof", "config", b"first")
+    running = run()
+    roof = nodes["roof"]
+    eventually(lambda: ("config", b"first") in roof.orders, "the order left before")
+    outbox.put("roof", "config", b"second")
+    outbox.put("roof", "update", b"image")
+    outbox.put("attic", "config", b"not enrolled")
+    eventually(lambda: {("config", b"second"), ("update", b"image")} <= set(roof.orders), "both")
+    eventually(lambda: not outbox.get("attic", "config"), "the end of an order for nobody")
+    assert not any(order for _leaf, order in nodes["attic"].orders)
+
+    roof.orders.clear()
+    pid = broker.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)  # what it had not written yet is lost
+    eventually(lambda: {("config", b"second"), ("update", b"image")} <= set(roof.orders), "both again")
+    roof.orders.clear()
+    written.event("roof", NodeEvent.REVOKE)
+    eventually(lambda: running.status.fields["nodes"] == {} and not list(outbox), "the end of its orders")
+
+
+def test_pictures_of_enrolled_nodes_are_kept_also_those_that_came_meanwhile(
+    tmp_path: Path, written: Any, run: Callable[[], Running], nodes: dict[str, Node], sealed: Any
+) -> None:
+    written.event("roof")
+    box = SnapshotBox(tmp_path / "snapshots", days=0, node_bytes=10**6)
+    first = run()
+    pictures = [sealed(bytes([n]) * 12, 4, 3) for n in range(3)]
+    nodes["attic"].publish("snapshot", pictures[2])
+    nodes["roof"].publish("snapshot", b"no picture")
+    nodes["roof"].publish("snapshot", pictures[0])
+    eventually(lambda: len(list(box.of("roof"))) == 1, "the picture")
+    eventually(lambda: first.status.fields["pictures_refused"] == 2, "two refusals")
+    assert box.nodes() == ["roof"]
+    first.stop()
+    nodes["roof"].publish("snapshot", pictures[1])
+    run()
+    eventually(lambda: len(list(box.of("roof"))) == 2, "the picture that came meanwhile")
+    assert [kept.path.read_bytes() for kept in box.of("roof")] == pictures[:2]
+
+
+def test_a_disk_that_takes_nothing_leaves_the_picture_at_the_broker(
+    tmp_path: Path,
+    written: Any,
+    run: Callable[[], Running],
+    nodes: dict[str, Node],
+    sealed: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sensorhub.control.service.DISK_PAUSE_S", 2.0)
+    written.event("roof")
+    (tmp_path / "snapshots").write_text("in the way")
+    running = run()
+    nodes["roof"].publish("snapshot", sealed(bytes(12), 4, 3))
+    eventually(
+        lambda: any("waits at the broker" in text for text in running.status.fields["warnings"]), "a warning"
+    )
+    (tmp_path / "snapshots").unlink()
+    box = SnapshotBox(tmp_path / "snapshots", days=0, node_bytes=10**6)
+    eventually(lambda: len(list(box.of("roof"))) == 1, "the picture, come again")
+
+
+def test_what_a_node_says_is_told_once_it_is_enrolled(
+    written: Any, run: Callable[[], Running], nodes: dict[str, Node]
+) -> None:
+    said = {"state": "online", "fw": "0.1.0", "boot": 3, "config": 7, "safe": False, "rssi": -60, "x": [1]}
+    nodes["roof"].publish("status", json.dumps(said).encode(), retain=True)
+    nodes["attic"].publish("status", b"\xff{")
+    running = run()
+    assert running.status.fields["nodes"] == {}
+    written.event("roof")
+    eventually(lambda: "roof" in running.status.fields["nodes"], "its word")
+    told = running.status.fields["nodes"]["roof"]
+    assert told.pop("at_ms") > 0
+    assert told == {"state": "online", "fw": "0.1.0", "boot": 3, "config": 7, "safe": False}
