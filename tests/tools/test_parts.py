@@ -284,9 +284,9 @@ def test_a_claim_of_sensorhub_nodes_add_is_taken(tmp_path):
 def test_the_api_is_asked_with_the_token_and_its_refusals_are_told(gateway):
     url, token = gateway.url, gateway.TOKEN
     enrolment = Enrolment(new_identity("roof", "a-1"), "air", bytes(20), "u33d8")
-    key = Remote(url, token).prepare(enrolment)
-    assert len(bytes.fromhex(key)) == 64
-    assert Local(gateway.data).prepare(enrolment) == key
+    keys = Remote(url, token).prepare(enrolment)
+    assert len(bytes.fromhex(keys["site"])) == 64
+    assert Local(gateway.data).prepare(enrolment) == keys
     Remote(url, token).register(enrolment)
     assert Claims(gateway.data / "claims.json").find("a-1", enrolment.identity.claim)
     assert check_password(enrolment.identity.password, Users.of(gateway.data).read()["a-1"])

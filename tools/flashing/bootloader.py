@@ -337,7 +337,8 @@ def _refused_to_open(said: str) -> bool:
 def failure(command: str, said: str, port: str) -> FlashError:
     """The error that an unsuccessful run of esptool amounts to."""
     reasons = [line for line in said.splitlines() if re.search(r"error|fail|exception", line, re.I)]
-    reason = (reasons[-1] if reasons else "esptool failed").strip().removeprefix("A fatal error occurred: ")
+    reason = (reasons[-1] if reasons else "esptool failed").strip()
+    reason = reason.removeprefix("ERROR: ").removeprefix("A fatal error occurred: ")
 
     def has(pattern: str) -> bool:
         return re.search(pattern, said, re.IGNORECASE) is not None

@@ -175,7 +175,7 @@ def _node(kind: str) -> Callable[..., None]:
             ask_port=steps.ask_port if steps.interactive() else None,
         ).run()
 
-    command.__doc__ = f"Flash a {kind} node."
+    command.__doc__ = f"Flash a{'n' if kind[0] in 'aeiou' else ''} {kind} node."
     return command
 
 
@@ -190,7 +190,7 @@ def doctor(
         bool, typer.Option("--no-talk", help="Do not ask the chip; it would be reset.")
     ] = False,
 ) -> None:
-    """Find out why a board cannot be flashed, and what to do."""
+    """Find out why a board cannot be flashed."""
     if not doctor_room.report(doctor_room.examine(port, not no_talk), print):
         raise FlashError(Exit.UNHEALTHY, "something is wrong, see above")
 
@@ -203,9 +203,9 @@ def erase(
     no_stub: NoStub = False,
     verbose: Verbose = False,
 ) -> None:
-    """Erase the whole flash of a board: MicroPython, node, key, everything."""
+    """Erase a board: MicroPython, node, key, everything."""
     screen = steps.Screen(2, verbose)
-    with screen.step("port") as step:
+    with screen.step("port", asks=True) as step:
         chosen = ports.choose(port, steps.ask_port if steps.interactive() else None)
         step.say(str(chosen))
     if not yes and not (steps.interactive() and steps.confirm(f"erase everything on {chosen}")):
@@ -235,7 +235,7 @@ def register(
     gateway_dir: Annotated[str, typer.Option(help="Data directory of the gateway.")] = "data",
     settings_file: SettingsFile = None,
 ) -> None:
-    """On the gateway: take in a node whose board was flashed elsewhere."""
+    """On the gateway: take in a file of --enrol-file."""
     sources = _sources(settings_file, {}, open_network=False)
     enrolment = registration.take_in(file, sources.need("gateway.token"))
     local = Local(Path(gateway_dir))
@@ -250,7 +250,10 @@ def pin(
         str, typer.Option(help="MicroPython's name of its board, when the file has another name.")
     ] = "",
 ) -> None:
-    """Record size and SHA-256 of a MicroPython image in tools/firmware.toml, and keep the image in the cache."""
+    """Vouch for a MicroPython image: record its SHA-256.
+
+    Size and SHA-256 go into tools/firmware.toml, the image into the cache.
+    """
     pinned = images.pin(file, board)
     kept = images.keep(pinned, file.read_bytes(), images.cache_directory(os.environ))
     print(f"{pinned.file_name}: {pinned.size} bytes, SHA-256 {pinned.sha256}; kept as {kept}")
@@ -283,7 +286,10 @@ def factory(
     settings_file: SettingsFile = None,
     verbose: Verbose = False,
 ) -> None:
-    """Flash many boards from a list; goes on where it ended, and writes a sheet of labels."""
+    """Flash many boards from a list, and print their labels.
+
+    Run again it goes on where it ended.
+    """
     rows = factory_room.load(csv, {"site": site, "kind": kind})
     record = factory_room.Record(csv)
     given = {

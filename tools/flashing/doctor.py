@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import stat
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ PARTS: Final = {
     "segno": "segno",
     "reportlab": "reportlab",
 }
+INDENT: Final = 15
 _DRIVERS: Final = {
     "Linux": "The drivers of CP210x, CH34x and FTDI bridges are in the kernel; if dmesg shows the board but no /dev/ttyUSB appears, brltty may have taken it: sudo apt remove brltty.",
     "Darwin": "macOS has drivers for FTDI and, since 10.15, for CP210x and CH34x; if no /dev/cu.* appears, install Silicon Labs' or WCH's.",
@@ -146,8 +148,8 @@ def report(findings: list[Finding], line: Callable[[str], None]) -> bool:
     """Prints the findings; whether all is well."""
     for finding in findings:
         line(f"{'✓' if finding.good else '✗'} {finding.what:12} {finding.found}")
-        if finding.remedy:
-            line(f"  {'':12} {finding.remedy}")
+        for text in textwrap.wrap(finding.remedy, shutil.get_terminal_size().columns - INDENT):
+            line(" " * INDENT + text)
     if shutil.which("ModemManager"):
         line("  note         ModemManager probes new ports for some seconds; wait, or stop it while flashing")
     return all(finding.good for finding in findings)

@@ -17,7 +17,7 @@ from flashing.hardware import Hardware
 from flashing.node_json import Identity
 from flashing.partitions import Layout
 from flashing.private import write_private
-from flashing.registration import Carried, Claimed, Enrolment, Local, Registrar, Remote, new_identity
+from flashing.registration import KEYS, Carried, Claimed, Enrolment, Local, Registrar, Remote, new_identity
 from flashing.settings import Broker, Sources
 from flashing.steps import Screen, Step
 from flashing.watch import ApiWatch, LogWatch, Sight, Watch, wait
@@ -156,7 +156,7 @@ class Flash:
         broker = Broker("", 0) if renewing else self._broker()
         wifi = ("", "") if renewing else self._wifi()
         keys = {} if registrar is None else self._keys(registrar.prepare(self._enrolment(identity)))
-        with screen.step(STEPS[0]) as step:
+        with screen.step(STEPS[0], asks=True) as step:
             port = ports.choose(wishes.port, self.ask_port)
             step.say(str(port))
         image, layout = self._micropython()
@@ -184,8 +184,8 @@ class Flash:
         screen.total = 2 if wishes.image is None else 3
         identity = self._identity()
         broker, wifi = self._broker(), self._wifi()
-        registrar = None if wishes.dry_run else self._registrar(needed=False)
-        keys = self._keys("" if registrar is None else registrar.prepare(self._enrolment(identity)))
+        registrar = self.claimed if wishes.dry_run else self._registrar(needed=False)
+        keys = self._keys({} if registrar is None else registrar.prepare(self._enrolment(identity)))
         image, layout = self._micropython()
         writes = self._image(image, layout, identity, broker, wifi, keys, None)
         if wishes.image is not None:
@@ -200,7 +200,7 @@ class Flash:
                 step.say(
                     f"{wishes.image}, {len(merged) >> 20} MB from address 0, mode 0600: it holds secrets"
                 )
-            if registrar is not None:
+            if registrar is not None and not wishes.dry_run:
                 screen.line(f"registered: {registrar.register(self._enrolment(identity))}")
         else:
             board = Bootloader(wishes.port or "PORT", baud=wishes.baud or FAST, stub=wishes.stub)
@@ -248,12 +248,9 @@ class Flash:
         replace = wishes.existing == ERASE
         return Enrolment(identity, self.hardware.kind, wishes.owner, wishes.place, replace)
 
-    def _keys(self, of_gateway: str) -> dict[str, str]:
+    def _keys(self, of_gateway: Mapping[str, str]) -> dict[str, str]:
         """The public keys that the node will obey: those that were said, else the gateway's."""
-        found = {
-            "site": self.sources.find("gateway.site_key") or of_gateway,
-            "release": self.sources.find("gateway.release_key") or "",
-        }
+        found = {name: self.sources.find(f"gateway.{name}_key") or of_gateway.get(name, "") for name in KEYS}
         return {name: key.lower() for name, key in found.items() if key}
 
     def _broker(self) -> Broker:
@@ -479,7 +476,8 @@ class Flash:
                 otadata = [part for part in layout.partitions if part.type == 1 and part.subtype == 0]
                 writes += [Write(part.offset, b"\xff" * part.size, "otadata.bin") for part in otadata]
                 writes.append(Write(vfs.offset, littlefs_image.build(files, vfs.size), "vfs.bin"))
-            note = "" if kept is not None or "site" in keys else "; no site key, so no signed settings"
+            unknown = kept is None and "site" not in keys and not wishes.dry_run
+            note = "; no site key, so no signed settings" if unknown else ""
             step.say(f"{len(files)} files, {size / 1024:.0f} kB of application {application.version()}{note}")
         return sorted(writes, key=lambda write: write.offset)
 

@@ -28,15 +28,15 @@ from typing import Any, Final, Protocol
 from flashing.exits import Exit, FlashError
 from flashing.node_json import Identity
 from flashing.private import write_private
-from sensorhub.control.keys import load_or_create_key
+from sensorhub.control.keys import node_keys
 from sensorhub.errors import SensorhubError
 from sensorhub.ingest.admission import Admissions
 from sensorhub.log.entries import Genesis, decode_entry
 from sensorhub.log.reader import LogReader
 from sensorhub.nodes.claims import CLAIM_BYTES
-from sensorhub.wire import public_key_of
 
 FORMAT: Final = "sensorhub-enrol/1"
+KEYS: Final = ("site", "release")
 TIMEOUT_S: Final = 10.0
 _MOST: Final = 65_536
 _CONTEXT: Final = b"sensorhub enrolment file, version 1"
@@ -77,8 +77,8 @@ class Enrolment:
 class Registrar(Protocol):
     """A way to register."""
 
-    def prepare(self, enrolment: Enrolment) -> str:
-        """The public key that the site's nodes take settings from, hexadecimal; empty when it is not known.
+    def prepare(self, enrolment: Enrolment) -> Mapping[str, str]:
+        """The public keys that the site's nodes obey, `site` and `release` to hexadecimal digits, as far as they are known.
 
         Raises:
             FlashError: the gateway would not take the node.
@@ -133,13 +133,13 @@ class Local:
 
     data_dir: Path
 
-    def prepare(self, enrolment: Enrolment) -> str:
+    def prepare(self, enrolment: Enrolment) -> Mapping[str, str]:
         identity = enrolment.identity
         self.check_site(identity.site)
         try:
             if not enrolment.replace and Admissions(self.data_dir).knows(identity.name):
                 raise _taken(identity.name)
-            return public_key_of(load_or_create_key(self.data_dir / "keys" / "site.key")).hex()
+            return node_keys(self.data_dir)
         except SensorhubError as error:
             raise FlashError(Exit.CLAIM, str(error), "Correct what the gateway refuses.") from None
 
@@ -197,7 +197,7 @@ class Remote:
     url: str
     token: str = field(repr=False)
 
-    def prepare(self, enrolment: Enrolment) -> str:
+    def prepare(self, enrolment: Enrolment) -> Mapping[str, str]:
         identity = enrolment.identity
         said = self._ask("GET", f"/api/v1/enrolment?node={identity.name}", None)
         if said.get("site") != identity.site:
@@ -208,7 +208,7 @@ class Remote:
             )
         if said.get("taken") and not enrolment.replace:
             raise _taken(identity.name)
-        return str(said.get("site_key", ""))
+        return {name: str(said[f"{name}_key"]) for name in KEYS if f"{name}_key" in said}
 
     def register(self, enrolment: Enrolment) -> str:
         said = self._ask("POST", "/api/v1/nodes", enrolment.record())
@@ -286,9 +286,9 @@ class Carried:
     path: Path
     token: str = field(repr=False)
 
-    def prepare(self, enrolment: Enrolment) -> str:  # noqa: ARG002
+    def prepare(self, enrolment: Enrolment) -> Mapping[str, str]:  # noqa: ARG002
         """Nothing is known of a gateway that is out of reach."""
-        return ""
+        return {}
 
     def register(self, enrolment: Enrolment) -> str:
         record = {"format": FORMAT, **enrolment.record()}
@@ -337,12 +337,12 @@ def _mac(record: dict[str, Any], token: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A claim that the gateway has made; `identity`, `kind` and `site_key` are its content."""
+    """A claim that the gateway has made; `identity`, `kind` and `keys` are its content."""
 
     path: Path
     identity: Identity
     kind: str
-    site_key: str = ""
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> Claimed:
@@ -361,15 +361,16 @@ class Claimed:
                 str(record.get("mqtt_user", name)),
                 str(record.get("mqtt_password", "")),
             )
-            return cls(path, identity, str(record.get("kind", "")), str(record.get("site_key", "")))
+            keys = {name: str(record["keys"][name]) for name in KEYS if name in record.get("keys", {})}
+            return cls(path, identity, str(record.get("kind", "")), keys)
         except OSError as error:
             raise FlashError(Exit.CLAIM, f"{path} cannot be read: {error.strerror}") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise FlashError(Exit.CLAIM, f"{path} is no claim file") from None
 
-    def prepare(self, enrolment: Enrolment) -> str:  # noqa: ARG002
+    def prepare(self, enrolment: Enrolment) -> Mapping[str, str]:  # noqa: ARG002
         """The gateway has taken the node already."""
-        return self.site_key
+        return self.keys
 
     def register(self, enrolment: Enrolment) -> str:
         """Nothing to do."""

@@ -55,7 +55,10 @@ SETTINGS: Final = (
         "gateway.site_key",
         "public key whose owner may configure the node, 128 hex digits; the gateway says its own",
     ),
-    Setting("gateway.release_key", "public key whose owner may update the node, 128 hex digits"),
+    Setting(
+        "gateway.release_key",
+        "public key whose owner may update the node, 128 hex digits; the gateway says one when it knows it",
+    ),
 )
 _BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 

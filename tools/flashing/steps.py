@@ -53,8 +53,13 @@ class Screen:
     _number: int = 0
 
     @contextmanager
-    def step(self, name: str) -> Iterator[Step]:
-        """Runs a step: its line is printed when it ends, with a cross when it fails."""
+    def step(self, name: str, *, asks: bool = False) -> Iterator[Step]:
+        """Runs a step: its line is printed when it ends, with a cross when it fails.
+
+        Args:
+            name: what it is called.
+            asks: it may ask a person, so no bar is drawn over the question.
+        """
         self._number += 1
         console = Console(file=self.out, highlight=False, soft_wrap=True)
         columns = (
@@ -64,7 +69,9 @@ class Screen:
             TimeElapsedColumn(),
         )
         began = time.monotonic()
-        progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        progress = Progress(
+            *columns, console=console, transient=True, disable=asks or not console.is_terminal
+        )
         task = progress.add_task("", total=1.0, start=True)
         step = Step(lambda what, part: progress.update(task, description=what, completed=part))
         mark = "✗"

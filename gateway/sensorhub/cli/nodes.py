@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -59,28 +60,36 @@ def nodes_add(
     out: Out = None,
 ) -> None:
     """Make a one-time claim and an MQTT password for a new node, written to a new file of mode 0600."""
-    from sensorhub.ingest.users import Users
-    from sensorhub.nodes.claims import Claims
+    from sensorhub.control.keys import node_keys
+    from sensorhub.ingest.admission import Admissions
+    from sensorhub.nodes.claims import CLAIM_BYTES
 
     values = context.settings()
     make_data_dir(values.data_dir)
-    embedded = values.mqtt.embedded != "off"
-    users = Users.of(values.data_dir)
-    if embedded and name in users.names() and not replace:
+    admissions = Admissions(values.data_dir, embedded=values.mqtt.embedded != "off")
+    if admissions.knows(name) and not replace:
         raise SensorhubError(
-            f"node {name!r} has an MQTT password already; --replace makes a new one, the old one ends"
+            f"node {name!r} is known already; --replace makes a new claim and a new password, with which the old password ends"
         )
     owner_bytes = _address(owner)
+    claim, password = secrets.token_bytes(CLAIM_BYTES), secrets.token_urlsafe(16)
     path = out or Path(f"{name}.claim.json")
     # the file comes first: a claim or password that could not be handed over would be lost
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        claim = Claims(values.data_dir / "claims.json").add(
-            name, kind.value, owner=owner_bytes, geohash=place
+        keys = node_keys(values.data_dir)
+        admissions.admit(
+            name, kind.value, claim=claim, password=password, owner=owner_bytes, place=place, replace=replace
         )
-        record = {"site": values.gateway.site, "node": name, "kind": kind.value, "claim": claim.hex()}
-        if embedded:
-            record |= {"mqtt_user": name, "mqtt_password": users.add(name)}
+        record: dict[str, object] = {
+            "site": values.gateway.site,
+            "node": name,
+            "kind": kind.value,
+            "claim": claim.hex(),
+            "keys": keys,
+        }
+        if admissions.makes_users:
+            record |= {"mqtt_user": name, "mqtt_password": password}
     except BaseException:
         os.close(descriptor)
         path.unlink()
