@@ -7,14 +7,15 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sensorhub import __version__, channels, processes
 from sensorhub import settings as settings_module
-from sensorhub.cli import chain, control, dataset, log, nodes
+from sensorhub.cli import chain, control, dataset, log, nodes, quality, train
 from sensorhub.cli.terminal import context
 from sensorhub.errors import SensorhubError
 from sensorhub.processes import make_data_dir
@@ -30,6 +31,8 @@ app.add_typer(control.snapshots, name="snapshots")
 app.add_typer(control.home_assistant, name="home-assistant")
 app.command("site-key")(control.site_key)
 app.add_typer(chain.app, name="chain")
+app.add_typer(quality.app, name="quality")
+app.command()(train.train)
 app.command()(dataset.prove)
 app.command()(dataset.export)
 
@@ -131,8 +134,17 @@ def status() -> None:
     for name, record in found.items():
         age = time.time() - record.get("updated_ms", 0) / 1000
         told = record.get("error") or "; ".join(record.get("warnings", ())) or record.get("url", "")
+        told = told or _judging(record)
         table.add_row(name, f"{age:.0f} s", str(record.get("cursor", "")), str(told))
     Console().print(table)
+
+
+def _judging(record: Mapping[str, Any]) -> str:
+    """With what the quality process judges."""
+    if record.get("model_error"):
+        return f"{record['judge']}, without the model: {record['model_error']}"
+    model = record.get("model")
+    return f"{record['judge']} with model {model[:12]}" if model else str(record.get("judge", ""))
 
 
 @app.command()

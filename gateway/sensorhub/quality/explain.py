@@ -133,7 +133,8 @@ def explain(
         SensorhubError: the log has no dated number of that node and channel within an hour of that time.
     """
     if message is None:
-        message, verdict = _find(reader, node, channel, time)
+        message, _ = find(reader, node, channel, time)
+        verdict = _verdict_on(reader, message)
     elif not 0 <= message < reader.size():
         raise _absent(node, channel)
     start = _begin(reader, message, time - 86_400.0 * days)
@@ -197,9 +198,22 @@ def _begin(reader: LogReader, message: int, time: float) -> int:
     return 0
 
 
-def _find(reader: LogReader, node: str, channel: str, time: float) -> tuple[int, int | None]:
-    """Log index of the message with the nearest reading, and of the verdict entry in force on it."""
-    best, nearest = -1, 3600.0
+def find(
+    reader: LogReader, node: str, channel: str, time: float, *, within: float = 3600.0
+) -> tuple[int, int]:
+    """Log index of the message with the reading nearest to a time, and its place in the message.
+
+    Args:
+        reader: the log; it is read from its first entry to its last.
+        node: name of the node.
+        channel: name of the channel.
+        time: Unix seconds.
+        within: how far from `time` the reading may be, in seconds.
+
+    Raises:
+        SensorhubError: there is none.
+    """
+    best, nearest = None, within
     needle = f":{node}:".encode()
     for index, entry in reader.entries(0):
         if kind_of(entry) != MESSAGE or needle not in entry:
@@ -208,19 +222,24 @@ def _find(reader: LogReader, node: str, channel: str, time: float) -> tuple[int,
             pack = message.pack
             if pack.node != node or pack.base_time is None or channel not in pack.names:
                 continue
-            for name, offset, value in zip(pack.names, pack.times, pack.values, strict=True):
+            for record, (name, offset) in enumerate(zip(pack.names, pack.times, strict=True)):
                 apart = abs(pack.base_time + offset - time)
-                if name == channel and isinstance(value, (int, float)) and apart < nearest:
-                    best, nearest = index, apart
-    if best < 0:
+                if name == channel and isinstance(pack.values[record], (int, float)) and apart <= nearest:
+                    best, nearest = (index, record), apart
+    if best is None:
         raise _absent(node, channel)
+    return best
+
+
+def _verdict_on(reader: LogReader, message: int) -> int | None:
+    """Log index of the verdict entry in force on a message."""
     verdict, rules = None, None
-    for index, entry in reader.entries(best):
+    for index, entry in reader.entries(message):
         if kind_of(entry) == VERDICT:
             _, _, _, judge, verdicts = cbor2.loads(entry)
-            if outranks(judge, rules) and any(judged == best for judged, _ in verdicts):
+            if outranks(judge, rules) and any(judged == message for judged, _ in verdicts):
                 verdict, rules = index, judge
-    return best, verdict
+    return verdict
 
 
 def _logged(index: int, entry: bytes, message: int, record: int) -> Logged | None:

@@ -179,14 +179,14 @@ def mutes(said: Iterable[Said], now: float) -> dict[tuple[str, str], Said]:
 
 def muted(reader: LogReader, now: float) -> dict[tuple[str, str], int]:
     """(node, channel) of the series that are muted at a time, and until when."""
-    found = _said(reader)
+    found = all_said(reader)
     return {key: each.review.until or 0 for key, each in mutes(found, now).items()}
 
 
 def labels(reader: LogReader) -> list[Label]:
     """Readings that people have judged, the last word on each, in the order of the log."""
     last: dict[tuple[int, int], Said] = {}
-    for each in _said(reader):
+    for each in all_said(reader):
         if each.review.action is not Action.MUTE:
             last[each.review.message, each.review.record] = each
     found = []
@@ -199,7 +199,8 @@ def labels(reader: LogReader) -> list[Label]:
     return found
 
 
-def _said(reader: LogReader) -> list[Said]:
+def all_said(reader: LogReader) -> list[Said]:
+    """Every review of a log with its reading, oldest first."""
     artefacts = []
     for index, entry in reader.entries(0):
         if kind_of(entry) == ARTEFACT:

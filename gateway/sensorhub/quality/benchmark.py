@@ -1,0 +1,414 @@
+"""How well faults are told from the rest: readings with known faults, scored by several judges. For `sensorhub quality bench`.
+
+Faults are put into clean readings by the formulae of training, or come labelled with a file. Of the time, the first part lets judges warm
+up, the next sets the threshold at `BUDGET` false alarms a sensor and day, and the rest is measured.
+"""
+
+from __future__ import annotations
+
+import csv
+import time as clock
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorhub.channels import BY_NAME
+from sensorhub.errors import SensorhubError
+from sensorhub.log.reader import LogReader
+from sensorhub.quality import table as tables
+from sensorhub.quality.charts import curves, heatmap
+from sensorhub.quality.columns import SeriesNumbers
+from sensorhub.quality.judge import RULES
+from sensorhub.quality.model import Model
+from sensorhub.quality.profiles import BY_CHANNEL
+from sensorhub.quality.rules import Rules
+from sensorhub.quality.training.faults import CLASSES, inject
+from sensorhub.quality.training.grids import Grid, read
+from sensorhub.quality.training.measure import PREVALENCE, average_precision, episodes, threshold
+
+#: False alarms a sensor and day at the threshold.
+BUDGET: Final = 0.1
+#: Parts of the time for warming up and for the threshold.
+WARM: Final = 0.25
+TUNE: Final = 0.25
+#: Mean days between two faults of a series: the sample has four weeks, and every class should come.
+DAYS_BETWEEN: Final = 3.0
+#: Alarms, and faulty readings, of a series that are at most this many of its intervals apart are one.
+JOINED: Final = 2.0
+
+_COLUMNS: Final = {
+    "PM2.5": "pm2_5",
+    "PM10": "pm10",
+    "SO2": "so2",
+    "NO2": "no2",
+    "CO": "co",
+    "O3": "o3",
+    "TEMP": "temperature",
+    "PRES": "pressure",
+    "DEWP": "dew_point",
+}
+
+Score = Callable[["Case"], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Readings of which it is known which are faulty (N of them, in order of time).
+
+    Attributes:
+        title: what they are.
+        node: name of each reading's node.
+        channel: name of its channel.
+        time: float64, Unix seconds.
+        value: float64, in the channel's unit.
+        latitude: float64, degrees; NaN where it is not known.
+        longitude: float64, degrees.
+        label: int8, number in `CLASSES`, 0 for sound.
+        counted: bool, clearly one or the other.
+    """
+
+    title: str
+    node: NDArray[Any]
+    channel: NDArray[Any]
+    time: NDArray[np.float64]
+    value: NDArray[np.float64]
+    latitude: NDArray[np.float64]
+    longitude: NDArray[np.float64]
+    label: NDArray[np.int8]
+    counted: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a judge did.
+
+    Attributes:
+        judge: its name.
+        precision: average precision of each class, mean over channels, at 2 % faulty readings.
+        recall: share of faults (stretches of faulty readings) with a reading above the threshold.
+        alarms: false alarms a sensor and day there.
+        speed: readings a second of CPU time.
+        cells: average precision by (channel, class).
+        curve: (recall, precision, share of sound readings) at falling thresholds, all channels and classes together.
+    """
+
+    judge: str
+    precision: dict[str, float]
+    recall: float
+    alarms: float
+    speed: float
+    cells: dict[tuple[str, str], float]
+    curve: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+    @property
+    def mean(self) -> float:
+        """Macro average precision: the mean over classes."""
+        return float(np.mean(list(self.precision.values()))) if self.precision else float("nan")
+
+
+# -- cases
+
+
+def sample(seed: int) -> Case:
+    """The packaged four weeks of twelve Beijing stations, with faults put into every node."""
+    folder = files("sensorhub").joinpath("data", "beijing-sample")
+    places = {
+        row["station"]: (float(row["lat"]), float(row["lon"]))
+        for row in csv.DictReader(folder.joinpath("locations.csv").read_text("utf-8").splitlines())
+    }
+    rows = list(csv.DictReader(folder.joinpath("stations.csv").read_text("utf-8").splitlines()))
+    nodes = tuple(sorted(places))
+    times = np.arange(
+        min(int(r["timestamp"]) for r in rows), max(int(r["timestamp"]) for r in rows) + 1, 3600.0
+    )
+    values = {channel: np.full((times.size, len(nodes)), np.nan) for channel in _COLUMNS.values()}
+    for row in rows:
+        place = round((int(row["timestamp"]) - times[0]) / 3600), nodes.index(row["station"])
+        for column, channel in _COLUMNS.items():
+            if row[column] not in ("", "NA"):
+                values[channel][place] = float(row[column])
+    latitude, longitude = (np.array([places[n][k] for n in nodes]) for k in (0, 1))
+    grid = Grid(times, 3600.0, nodes, latitude, longitude, values)
+    return of_grid(grid, seed, "packaged sample: twelve Beijing stations, four weeks, hourly")
+
+
+def of_log(reader: LogReader, seed: int) -> Case:
+    """The trusted readings of a gateway's log, with faults put into every node.
+
+    Raises:
+        SensorhubError: they are too few.
+    """
+    from sensorhub.quality.training.site import grid_of
+
+    return of_grid(grid_of(reader), seed, f"the log {reader.path}")
+
+
+def of_file(path: Path, seed: int) -> Case:
+    """A table of readings; when it has no column `label`, faults are put into every node.
+
+    Args:
+        path: CSV with node_id, sensor, timestamp (Unix s), value, lat, lon, and perhaps label: a class, `clean` for sound.
+        seed: decides which faults are put where.
+
+    Raises:
+        SensorhubError: it cannot be read, lacks a column, or names a class that is none.
+    """
+    from pyarrow import ArrowInvalid, csv, float64, string
+
+    names = (*tables.TABLE, "label")
+    types = {n: string() if n in ("node_id", "sensor", "label") else float64() for n in names}
+    try:
+        table = csv.read_csv(path, convert_options=csv.ConvertOptions(column_types=types))
+        if "label" not in table.column_names:
+            return of_grid(read(path), seed, str(path))
+        columns = [table.column(name).to_numpy() for name in names]
+    except (OSError, KeyError, ArrowInvalid) as error:
+        raise SensorhubError(
+            f"{path} is no table with the columns {', '.join(tables.TABLE)}: {error}"
+        ) from error
+    *_, label = columns
+    other = sorted(set(label.tolist()) - set(CLASSES))
+    if other:
+        raise SensorhubError(f"{path} has the label {other[0]!r}; labels are {', '.join(CLASSES)}")
+    order = np.lexsort((columns[1].astype(str), columns[0].astype(str), columns[2]))
+    node, channel, label = (columns[k][order].astype(str) for k in (0, 1, 6))
+    time, value, latitude, longitude = (columns[k][order].astype(np.float64) for k in (2, 3, 4, 5))
+    channel = np.array([tables.ALIASES.get(c, c) for c in channel.tolist()])
+    unknown = sorted(set(channel.tolist()) - set(BY_NAME))
+    if unknown:
+        raise SensorhubError(
+            f"{path} has sensors that are no channels: {', '.join(unknown)}; see `sensorhub channels`"
+        )
+    number = np.array([CLASSES.index(name) for name in label.tolist()], np.int8)
+    return Case(str(path), node, channel, time, value, latitude, longitude, number, np.isfinite(value))
+
+
+def of_grid(grid: Grid, seed: int, title: str) -> Case:
+    """Clean readings of a network with faults put into every node."""
+    known = {c: v for c, v in grid.values.items() if c in BY_CHANNEL}
+    if not known:
+        raise SensorhubError(f"{title}: no channel that is compared, such as pm2_5 or temperature")
+    faulty = inject(
+        Grid(grid.time, grid.cadence, grid.nodes, grid.latitude, grid.longitude, known),
+        seed,
+        days_between=DAYS_BETWEEN,
+    )
+    channels = list(known)
+    cube = np.stack([faulty.grid.values[c] for c in channels], axis=2)
+    label = np.stack([faulty.label[c] for c in channels], axis=2)
+    count = np.stack([faulty.count[c] for c in channels], axis=2)
+    moment, node, channel = np.nonzero(np.isfinite(cube))
+    return Case(
+        title,
+        np.array(grid.nodes)[node],
+        np.array(channels)[channel],
+        grid.time[moment],
+        cube[moment, node, channel],
+        grid.latitude[node],
+        grid.longitude[node],
+        label[moment, node, channel],
+        count[moment, node, channel],
+    )
+
+
+# -- judges
+
+
+def judges(model: Model | None) -> dict[str, Score]:
+    """The judges of a gateway, the simplest first: functions from a case to scores (N,), more is more likely faulty."""
+
+    def rules(case: Case) -> NDArray[np.float64]:
+        rows, pairs, order = tables.rows_of(case.node, case.channel, case.time, case.value)
+        judge = Rules()
+        judge.numbers = SeriesNumbers(pairs)
+        flags = judge.flags_of(rows.series, rows.time, rows.value)
+        score = np.empty(order.size)
+        score[order] = sum(np.where(flags & int(flag), more, 0.0) for flag, more in RULES.items())
+        return score
+
+    def by_odds(case: Case, model: Model | None) -> NDArray[np.float64]:
+        return tables.odds_of(
+            case.node, case.channel, case.time, case.value, case.latitude, case.longitude, model=model
+        )
+
+    found: dict[str, Score] = {"rules": rules, "rules and neighbours": lambda case: by_odds(case, None)}
+    if model is not None:
+        found["rules, neighbours and model"] = lambda case: by_odds(case, model)
+    return found
+
+
+def compare(
+    case: Case,
+    scorers: Mapping[str, Score],
+    *,
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _all: None,
+) -> list[Result]:
+    """How each judge does on a case."""
+    found = []
+    for name, score in scorers.items():
+        progress(name, 0, 2)
+        started = clock.process_time()
+        told = score(case)
+        took = clock.process_time() - started
+        progress(name, 1, 2)
+        found.append(measured(name, case, told, case.time.size / max(took, 1e-9)))
+        progress(name, 2, 2)
+    return found
+
+
+def measured(name: str, case: Case, score: NDArray[np.float64], speed: float) -> Result:
+    """What scores (N,) of a case are worth."""
+    first, last = float(case.time.min()), float(case.time.max())
+    span = max(last - first, 1.0)
+    tune = case.counted & (case.time >= first + WARM * span) & (case.time < first + (WARM + TUNE) * span)
+    test = case.counted & (case.time >= first + (WARM + TUNE) * span)
+    cells: dict[tuple[str, str], float] = {}
+    for channel in np.unique(case.channel).tolist():
+        here = test & (case.channel == channel)
+        clean = score[here & (case.label == 0)]
+        for number, kind in enumerate(CLASSES[1:], 1):
+            fault = score[here & (case.label == number)]
+            if fault.size >= 3 and clean.size:
+                cells[str(channel), kind] = average_precision(fault, clean, np.ones(clean.size))
+    precision = {}
+    for kind in CLASSES[1:]:
+        of_kind = [v for (_, k), v in cells.items() if k == kind]
+        if of_kind:
+            precision[kind] = float(np.mean(of_kind))
+    recall, alarms = _at_budget(case, score, tune, test)
+    return Result(name, precision, recall, alarms, speed, cells, _curve(case, score, test))
+
+
+def _at_budget(
+    case: Case, score: NDArray[np.float64], tune: NDArray[np.bool_], test: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """Recall of faults and false alarms a sensor and day, with a threshold for each channel."""
+    caught = faults = alarms = 0
+    days = 0.0
+    for channel in np.unique(case.channel).tolist():
+        series = []
+        for node in np.unique(case.node[case.channel == channel]).tolist():
+            rows = np.flatnonzero((case.channel == channel) & (case.node == node))
+            steps = np.diff(case.time[rows])
+            series.append((rows, float(np.median(steps)) if steps.size else 3600.0))
+        sound = [
+            (case.time[r], score[r]) for rows, _ in series for r in [rows[(tune & (case.label == 0))[rows]]]
+        ]
+        tuned = sum(t.size * step for (t, _), (_, step) in zip(sound, series, strict=True)) / 86_400
+        if not tuned:
+            continue
+        gap = JOINED * float(np.median([step for _, step in series]))
+        limit = threshold([each for each in sound if each[0].size], tuned, BUDGET, gap)
+        for rows, step in series:
+            mine = rows[test[rows]]
+            clean = mine[case.label[mine] == 0]
+            alarms += episodes(case.time[clean[score[clean] >= limit]], gap)
+            days += clean.size * step / 86_400
+            for number in range(1, len(CLASSES)):
+                bad = mine[case.label[mine] == number]
+                for stretch in np.split(bad, np.flatnonzero(np.diff(case.time[bad]) > gap) + 1):
+                    if stretch.size:
+                        faults += 1
+                        caught += bool((score[stretch] >= limit).any())
+    return (caught / faults if faults else float("nan")), (alarms / days if days else float("nan"))
+
+
+def _curve(
+    case: Case, score: NDArray[np.float64], test: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Recall, precision at 2 % faulty readings, and false positive share; every (channel, class) weighs the same."""
+    weight = np.zeros(score.size)
+    for channel in np.unique(case.channel[test]).tolist():
+        here = test & (case.channel == channel)
+        for number in range(len(CLASSES)):
+            mine = here & (case.label == number)
+            if mine.any():
+                weight[mine] = 1.0 / np.count_nonzero(mine)
+    rows = np.flatnonzero(weight)
+    return weighted_curve(score[rows], case.label[rows] > 0, weight[rows])
+
+
+def weighted_curve(
+    score: NDArray[np.float64], faulty: NDArray[np.bool_], weight: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Recall, precision at `PREVALENCE`, and share of sound readings above it, at falling thresholds.
+
+    Args:
+        score: float64 (N,), more is more likely faulty.
+        faulty: bool (N,).
+        weight: float64 (N,), of each reading within its kind.
+    """
+    if not faulty.any() or faulty.all():
+        empty = np.zeros(0)
+        return empty, empty, empty
+    order = np.argsort(-score, kind="stable")
+    last = np.flatnonzero(np.r_[np.diff(score[order]) != 0, True])
+    hit = np.cumsum(np.where(faulty, weight, 0.0)[order])[last] / weight[faulty].sum()
+    miss = np.cumsum(np.where(faulty, 0.0, weight)[order])[last] / weight[~faulty].sum()
+    return hit, PREVALENCE * hit / (PREVALENCE * hit + (1 - PREVALENCE) * miss), miss
+
+
+# -- telling
+
+
+def markdown(case: Case, results: Sequence[Result]) -> str:
+    """The results as a table in Markdown."""
+    kinds = [k for k in CLASSES[1:] if any(k in r.precision for r in results)]
+    lines = [
+        f"{case.title}: {case.time.size:,} readings, {np.count_nonzero(case.label):,} of them faulty.",
+        f"Average precision at 2 % faulty readings; threshold at {BUDGET:g} alarms a sensor and day of the days before.",
+        "",
+        f"| judge | mean AP | {' | '.join(kinds)} | faults found | alarms/sensor-day | readings/s/core |",
+        f"|{'---|' * (len(kinds) + 5)}",
+    ]
+    for r in results:
+        each = " | ".join(f"{r.precision[k]:.2f}" if k in r.precision else "-" for k in kinds)
+        lines.append(
+            f"| {r.judge} | {r.mean:.3f} | {each} | {r.recall:.2f} | {r.alarms:.2f} | {r.speed:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def document(case: Case, results: Sequence[Result]) -> dict[str, Any]:
+    """The results as JSON values, without the curves."""
+    told = []
+    for r in results:
+        fields = asdict(r)
+        del fields["curve"]
+        cells = [{"channel": c, "fault": k, "precision": v} for (c, k), v in r.cells.items()]
+        told.append({**fields, "mean": r.mean, "cells": cells})
+    return {
+        "case": case.title,
+        "readings": int(case.time.size),
+        "faulty": int(np.count_nonzero(case.label)),
+        "judges": told,
+    }
+
+
+def drawn(results: Sequence[Result]) -> dict[str, str]:
+    """Pictures of the results by file name: precision-recall, ROC, and a heatmap of the last judge."""
+    shown = [r for r in results if r.curve[0].size]
+    best = results[-1]
+    channels = list(dict.fromkeys(channel for channel, _ in best.cells))
+    kinds = [k for k in CLASSES[1:] if k in best.precision]
+    return {
+        "precision-recall.svg": curves(
+            "Precision and recall",
+            "recall",
+            "precision at 2 % faulty readings",
+            [(r.judge, r.curve[0].tolist(), r.curve[1].tolist()) for r in shown],
+        ),
+        "roc.svg": curves(
+            "Receiver operating characteristic",
+            "share of sound readings above the threshold",
+            "recall",
+            [(r.judge, r.curve[2].tolist(), r.curve[0].tolist()) for r in shown],
+            least=1e-4,
+        ),
+        "heatmap.svg": heatmap(f"Average precision: {best.judge}", channels, kinds, best.cells),
+    }
