@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from flashing import application as applications
 from flashing import doctor as doctor_room
 from flashing import factory as factory_room
 from flashing import hardware, images, monitor, ports, registration, settings, steps
@@ -241,6 +242,18 @@ def register(
     local = Local(Path(gateway_dir))
     local.prepare(enrolment)
     print(local.register(enrolment))
+
+
+@app.command()
+def application(
+    out: Annotated[Path, typer.Argument(help="New directory, for `sensorhub release sign`.")],
+    chip: Annotated[
+        str, typer.Option(help="Chip of the boards: esp32, esp32s2, esp32s3, esp32c3, esp32c6.")
+    ] = "esp32",
+) -> None:
+    """Compile the application for an update over the air."""
+    count = applications.write_package(out, chip)
+    print(f"{out}: version {applications.version()} for {chip}, {count} bytes")
 
 
 @app.command()
