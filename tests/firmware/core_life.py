@@ -1,13 +1,16 @@
 """Staying alive: who feeds the watchdog, when a start counts as good, safe mode, and starting again without loss."""
 
 import asyncio
+import json
 import os
 
 import core_app
+import machine
 from core_boot import Nvs
 from nodeboot import PARTITION, SAFE_AFTER, Life
 from sensornode import app as application
 from sensornode import board
+from sensornode import node as node_module
 from sensornode.app import App
 from sensornode.orders import version_number
 
@@ -160,6 +163,84 @@ async def test_starting_again_keeps_what_was_sampled():
     found = [value for _, channel, value in core_app.values(app) if channel == "temperature"]
     assert found == list(range(1, len(found) + 1))
     assert len(found) >= 9
+
+
+class Machine:
+    """A board that counts what is asked of it; without `deepsleep` unless it is given."""
+
+    PWRON_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 4, 5
+
+    def __init__(self, did, **more):
+        self.WDT, self.RTC, self.Pin = machine.WDT, machine.RTC, machine.Pin
+        self.did = did
+        for name, value in more.items():
+            setattr(self, name, value)
+
+    def reset_cause(self):
+        return self.SOFT_RESET
+
+    def reset(self):
+        self.did.append("reset")
+
+
+def lived(sleep, **more):
+    """What the board is asked for at the end of a start of the whole node, from node.json on; it ends after some samples."""
+    did = []
+    plain = core_app.node("steady", interval=1, sleep=sleep)
+    with open("node.json", "w") as file:
+        json.dump(
+            {
+                "site": "lab", "node": "n", "kind": "test", "interval": 1, "sleep": sleep, "ntp": [],
+                "broker": {"host": "127.0.0.1", "port": 1}, "wifi": [{"ssid": "home"}],
+                "sensors": [{"driver": "steady"}], "spool": {"bytes": 65536},
+            },
+            file,
+        )  # fmt: skip
+    made = []
+
+    class Short(App):
+        def __init__(self, *arguments, **named):
+            super().__init__(*arguments, **named)
+            made.append(self)
+
+        async def run(self):
+            async def end():
+                while len(core_app.messages(self)) < 2:
+                    await asyncio.sleep(0.05)
+                self.restart("a test")
+
+            works = [super().run()] if sleep else [super().run(), end()]
+            await asyncio.gather(*works)
+
+    awake, application.AWAKE_S = application.AWAKE_S, 0.5
+    before, board.machine = board.machine, Machine(did, **more)
+    usual, node_module.App = node_module.App, Short
+    try:
+        node_module.main(started(0), os.getcwd())
+    finally:
+        board.machine, node_module.App, application.AWAKE_S = before, usual, awake
+    assert plain.config.sleep == sleep
+    return did, core_app.messages(made[0])
+
+
+def test_deep_sleep_is_never_required():
+    did, messages = lived(False)  # this board has none
+    assert did == ["reset"]
+    assert len(messages) >= 2
+
+    def never(ms):
+        raise AssertionError("asleep")
+
+    assert lived(False, deepsleep=never)[0] == ["reset"]
+
+
+def test_a_node_that_may_sleep_does_when_its_sample_is_kept():
+    slept = []
+    did, messages = lived(True, deepsleep=slept.append)
+    assert len(messages) == 1
+    assert len(slept) == 1
+    assert slept[0] >= 1000
+    assert did == ["reset"]  # where deep sleep returns at once
 
 
 async def test_a_row_that_no_driver_can_take_is_a_failed_sensor_and_not_a_dead_node():
