@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gateway" / "sensorhub"
-GROUND = {"errors", "channels", "flags", "status"}
+GROUND = {"errors", "channels", "flags", "status", "parent"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "channels": set(),
     "flags": set(),
     "status": set(),
     "settings": {"errors"},
-    "supervisor": set(),
+    "parent": set(),
+    "supervisor": {"parent"},
     "wire": GROUND,
     "log": GROUND | {"wire"},
     "nodes": GROUND | {"wire", "log"},

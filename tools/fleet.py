@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from sensorhub.supervisor import end_with_parent
+from sensorhub.parent import end_with_parent
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SIMULATOR: Final = ROOT / "firmware" / "sim" / "run.py"

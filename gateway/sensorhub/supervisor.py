@@ -7,7 +7,6 @@ own cursor.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import signal
 import subprocess
@@ -15,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from sensorhub.parent import end_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -24,14 +25,6 @@ STEADY_S = 60.0  # a process that ran this long starts again without a pause
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.2
 STATUS_S = 1.0
-
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def end_with_parent() -> None:
-    """In a child before exec: asks the kernel for SIGTERM when the parent dies, even by SIGKILL."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ from typing import IO, Final, Literal
 
 import msgspec
 
+from sensorhub import parent
 from sensorhub.errors import SensorhubError
 from sensorhub.ingest import access
 from sensorhub.ingest.users import CONTROL, GATEWAY, Users
@@ -236,7 +237,7 @@ class EmbeddedBroker:
 
     def _launch(self) -> None:
         command = self._mosquitto() if self._program else self._amqtt()
-        launcher = str(Path(__file__).with_name("_child.py"))
+        launcher = str(Path(parent.__file__))
         with self._log.open("wb") as log:
             self._child = self._spawn([sys.executable, "-I", "-S", launcher, str(os.getpid()), *command], log)
         deadline = time.monotonic() + READY_SECONDS
