@@ -8,8 +8,6 @@ import os
 from binascii import crc32
 
 from . import cbor
-from .config import ConfigError
-from .config import load as load_file
 from .inbox import MAX_ORDER
 
 CONFIG = "application/sensorhub-config+cbor"
@@ -132,6 +130,9 @@ def _read(root, version, site, node):
 
 def load(path, root, life, credentials={}):
     """The node's `Config` with the remote configuration in effect. Raises ConfigError when node.json itself is wrong."""
+    from .config import ConfigError
+    from .config import load as load_file
+
     plain = load_file(path, None, credentials)
     settings = stored(root, life, plain.site, plain.node)
     if settings is None:
@@ -144,6 +145,8 @@ def load(path, root, life, credentials={}):
 
 def keep(path, root, order, payload, site, node):
     """Write a configuration to flash, when it makes one together with node.json. ValueError, ConfigError or OSError when not."""
+    from .config import load as load_file
+
     load_file(path, order.settings)
     with open("%s/%s%d" % (root, _PREFIX, order.version), "wb") as file:
         file.write(crc32(payload).to_bytes(4, "big") + payload)
