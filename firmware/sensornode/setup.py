@@ -12,7 +12,7 @@ import sys
 from . import __version__, board, improv
 from .aside import aside
 from .config import ConfigError, check
-from .wifi import Wifi
+from .wifi import Wifi, leave
 
 HOST = "192.168.4.1"
 WEB, NAMES = 80, 53  # ports
@@ -103,7 +103,7 @@ class Setup:
             return str(error)
         async with self._busy:
             try:
-                self._wlan.disconnect()
+                leave(self._wlan)
                 await Wifi(self._wlan, ((ssid, password),)).join()
             except OSError:
                 return "the network did not let the node in: wrong password, or too far away?"

@@ -10,6 +10,14 @@ MINUTE_MS = 60_000
 LONGEST = 6  # a network that fails again and again goes behind the others for at most 2**6 minutes
 
 
+def leave(wlan):
+    """Break off whatever the radio is joining; some complain when there is nothing to break off."""
+    try:
+        wlan.disconnect()
+    except OSError:
+        pass
+
+
 class Network:
     """One row of `wifi` in node.json, and how it did."""
 
@@ -62,7 +70,7 @@ class Wifi:
             return
         self.joined = ""
         for net in await self._order():
-            wlan.disconnect()
+            leave(wlan)
             wlan.connect(net.ssid, net.password or None)
             begun = ticks_ms()
             while ticks_diff(ticks_ms(), begun) < JOIN_MS:

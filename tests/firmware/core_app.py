@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from hashlib import sha256
 
 sys.path.insert(0, os.getenv("PROJECT") + "/firmware/sim")
 
@@ -183,6 +184,18 @@ async def test_the_chain_and_the_numbers_go_on_after_a_reset():
     assert newer
     assert prev in bytes(newer[0][0])
     assert again.spool.last[1] == seq + len(newer)
+
+
+async def test_the_client_id_stays_the_same_and_cannot_be_told_from_what_is_public():
+    app = node("steady")
+    first = app.link._client._identity[0]
+    assert boot(app.config).link._client._identity[0] == first
+    assert len(first) == 22
+    assert all(letter in "0123456789abcdef" for letter in first)
+    for known in (app.key.public, cose.kid(app.key.public), b"lab", b"n", b"lab-n"):
+        assert sha256(b"client id of " + known).digest().hex()[:22] != first
+    os.remove("nvs-sensornode.json")
+    assert boot(app.config).link._client._identity[0] != first
 
 
 async def test_a_new_key_does_not_send_what_an_old_one_signed():

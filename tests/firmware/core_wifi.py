@@ -59,6 +59,26 @@ async def test_an_open_network_is_one_without_a_password():
     assert one.joined == "cafe"
 
 
+async def test_a_radio_that_can_do_no_more_than_join_is_enough():
+    class Plain(WLAN):
+        """As in an emulator: nothing to break off, no scan, no signal strength."""
+
+        def disconnect(self):
+            raise OSError("Wifi Not Started")
+
+        def scan(self):
+            raise RuntimeError("Wifi Unknown Error")
+
+        def status(self, what=None):
+            raise OSError("Wifi Not Connected")
+
+    air(cafe=(-30, None, False))
+    one = Wifi(Plain(network.STA_IF), (("nowhere", ""), ("cafe", "")))
+    await one.join()
+    assert one.joined == "cafe"
+    assert one.rssi() is None
+
+
 async def test_a_hidden_network_comes_after_those_that_are_heard():
     air(hidden=(-30, "x", True), home=(-80, "secret", False))
     one = radio(("hidden", "x"), ("home", "wrong"))
@@ -235,6 +255,60 @@ async def test_a_broker_that_is_down_is_no_reason_to_reset_anything():
     assert min(waits) >= 0.5
     assert max(waits) <= 1.5
     assert len(set(waits)) > 10  # jitter
+
+
+async def test_without_a_date_tls_takes_one_that_is_past_and_connects_again_when_there_is_one():
+    dated = []
+    did = []
+
+    class Talk:
+        """A broker that says nothing more."""
+
+        down = asyncio.Event()
+        error = None
+        unacked = ()
+
+        async def connect(self):
+            did.append("connect")
+
+        async def close(self, polite=False):
+            pass
+
+        async def publish(self, topic, payload, qos=0, retain=False):
+            return 1
+
+        async def subscribe(self, *topics):
+            pass
+
+    async def announcement():
+        return b""
+
+    waits, link.DATE_S = link.DATE_S, 0.4
+    try:
+        one = link.Link(
+            check(CONFIG), Radio(), Spool(), announcement, {}, "id", tls=object(),
+            dated=lambda: bool(dated), stand_in=lambda: did.append("stand in"),
+        )  # fmt: skip
+        one._client = Talk()
+        running = asyncio.create_task(one.run())
+        await asyncio.sleep(0.2)
+        assert not did
+        assert one.stage == "dating"
+        await asyncio.sleep(0.6)
+        assert did == ["stand in", "connect"]
+        assert one.stage == "announcing"
+        dated.append(1)
+        one.wake()
+        while len(did) < 3:
+            await asyncio.sleep(0.05)
+        assert did == ["stand in", "connect", "connect"]
+        assert "date is known" in str(one.error)
+        one.wake()
+        await asyncio.sleep(0.2)
+        assert one.stage == "announcing"
+        running.cancel()
+    finally:
+        link.DATE_S = waits
 
 
 async def test_tls_waits_for_the_date():

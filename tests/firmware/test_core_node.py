@@ -99,6 +99,20 @@ def test_readings_before_the_first_sync_carry_uptime(node: Node, gateway: Gatewa
     assert gateway.times == [START + 3600 * n for n in range(len(undated), ROWS)]
 
 
+def test_a_node_that_never_learns_the_time_announces_and_sends_all_the_same(
+    node: Node, gateway: Gateway
+) -> None:
+    node.configure(sim={"unset": 10**9})
+    node.start()
+    assert node.wait() == 0
+    assert [message.signed.seq for message in gateway.log] == list(range(1, ROWS + 1))
+    assert all(message.signed.tq == 0 and message.pack.base_time is None for message in gateway.log)
+    first = gateway.log[0].signed.uptime
+    assert [message.signed.uptime - first for message in gateway.log] == [3600 * n for n in range(ROWS)]
+    assert node.status["time_quality"] == 0
+    assert node.status["last_error"].startswith("time: ")
+
+
 def test_nothing_is_lost_while_the_broker_is_away(node: Node, broker: Broker, gateway: Gateway) -> None:
     node.configure(sim={"speed": 72_000})
     node.start()
