@@ -204,3 +204,30 @@ def test_home_assistant_finds_a_node_and_loses_a_revoked_one(controlled, node, t
     finally:
         client.disconnect()
         client.loop_stop()
+
+
+def test_a_picture_is_ordered_kept_opened_and_found_in_the_log(controlled, node, tmp_path):
+    gateway = controlled
+    camera = {"driver": "camera", "size": "QQVGA", "frames": 2, "snapshot_s": 7200}
+    (tmp_path / "settings.json").write_text(json.dumps({"sensors": [camera]}))
+    ok(gateway.call("nodes", "configure", NODE, "--file", tmp_path / "settings.json"))
+    gateway.wait(lambda: len(ok(gateway.call("snapshots", "list")).stdout.splitlines()) > 1, "two pictures")
+    listed = ok(gateway.call("snapshots", "list", NODE)).stdout.splitlines()
+    digest = listed[0].split()[2]
+    path = tmp_path / "picture.png"
+
+    def open_it():
+        return gateway.call("snapshots", "open", NODE, digest, "--out", path)
+
+    # the picture may be there before its reading
+    gateway.wait(lambda: open_it().returncode == 0 or path.unlink(missing_ok=True), "its record")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    path.unlink()
+    done = ok(open_it())
+    assert "160 x 120" in done.stdout
+    assert f"seen by {NODE}" in done.stdout
+    assert "signed record in log entry" in done.stdout
+    assert open_it().returncode == 1  # nothing is written over
+    other = gateway.home / "other.key"
+    ok(gateway.call("release", "keygen", other))
+    assert "another key" in gateway.call("snapshots", "open", NODE, "--key", other, "--out", "x.png").stderr
