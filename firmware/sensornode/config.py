@@ -148,18 +148,19 @@ def check(data, file="node.json"):
     config.led_low = led.take("low", bool, False)
     led.end()
     button = top.table("button", {})
-    config.button_pin = button.number("pin", -1, 48, 0 if _boot_button(config) else -1)
+    config.button_pin = button.number("pin", -1, 48, _boot_button(config.sensors, config.led_pin))
     button.end()
     top.optional("sim")  # read by firmware/sim only
     top.end()
     return config
 
 
-def _boot_button(config):
-    """Whether pin 0, the button BOOT of most boards, is free: cameras often have their clock there."""
-    return config.led_pin and not any(
-        row["driver"] == "camera" or any(row.get(name) == 0 for name in _PINS) for row in config.sensors
-    )
+def _boot_button(rows, led):
+    """Pin 0, the button BOOT of most boards, or -1 where it is not free: cameras often have their clock there."""
+    for row in rows:
+        if row["driver"] == "camera" or any(row.get(name) == 0 for name in _PINS):
+            return -1
+    return 0 if led else -1
 
 
 def load(path, settings=None, credentials={}):
