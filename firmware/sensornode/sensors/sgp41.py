@@ -43,7 +43,8 @@ class Sensor(SensirionPart):
         ):  # a bit for each pixel that failed; the SGP40's word
             raise self.error("self-test failed: 0x%04x" % self.words[0])
         self._conditioning = asyncio.create_task(self._end_conditioning())
-        await self.command(_CONDITION, _MEASURE_MS, 1, self._air())
+        # always for 50 % and 25 degrees: this command compensates nothing
+        await self.command(_CONDITION, _MEASURE_MS, 1, (0x8000, 0x6666))
 
     async def measure(self):
         if self._busy():

@@ -194,6 +194,8 @@ class SGP41(CommandPart):
             self._end()
             self.heated = False
             return 1, None
+        if code == 0x2612 and arguments != [0x8000, 0x6666]:
+            return None
         if code in (0x2612, 0x2619) and len(arguments) == 2:
             self.air = arguments
             self.heated = True
