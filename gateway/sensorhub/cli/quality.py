@@ -288,12 +288,13 @@ def quality_bench(
 
     if own and source is not None:
         raise SensorhubError("name a file or --log, not both")
+    if own:
+        case = benchmark.of_log(open_log(), seed)
+    else:
+        case = benchmark.sample(seed) if source is None else benchmark.of_file(source, seed)
+    asked = _model(model)
     with progress_bars() as progress:
-        if own:
-            case = benchmark.of_log(open_log(), seed)
-        else:
-            case = benchmark.sample(seed) if source is None else benchmark.of_file(source, seed)
-        results = benchmark.compare(case, benchmark.judges(_model(model)), progress=progress)
+        results = benchmark.compare(case, benchmark.judges(asked), progress=progress)
     if pictures is not None:
         pictures.mkdir(parents=True, exist_ok=True)
         for name, drawn in benchmark.drawn(results).items():

@@ -392,7 +392,7 @@ def document(case: Case, results: Sequence[Result]) -> dict[str, Any]:
 
 def drawn(results: Sequence[Result]) -> dict[str, str]:
     """Pictures of the results by file name: precision-recall, ROC, and a heatmap of the last judge."""
-    shown = [r for r in results if r.curve[0].size]
+    shown = [r for r in reversed(results) if r.curve[0].size]
     best = results[-1]
     channels = list(dict.fromkeys(channel for channel, _ in best.cells))
     kinds = [k for k in CLASSES[1:] if k in best.precision]
@@ -402,6 +402,7 @@ def drawn(results: Sequence[Result]) -> dict[str, str]:
             "recall",
             "precision at 2 % faulty readings",
             [(r.judge, r.curve[0].tolist(), r.curve[1].tolist()) for r in shown],
+            steps=True,
         ),
         "roc.svg": curves(
             "Receiver operating characteristic",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import pairwise
 from typing import Final
 
 _COLOURS: Final = (
@@ -44,6 +45,7 @@ def curves(
     found: Sequence[Curve],
     *,
     least: float | None = None,
+    steps: bool = False,
     width: float = 560,
 ) -> str:
     """Curves in the unit square, as SVG; the legend names them in the order given.
@@ -54,6 +56,7 @@ def curves(
         up: label of the y axis.
         found: (name, x, y) of each curve, x ascending, 0 to 1.
         least: with it the x axis is logarithmic from there to 1.
+        steps: a point's y holds from the x of the point before it on.
         width: of the picture.
     """
     left, top, right, side = 52.0, 34.0, 12.0, width - 64.0
@@ -88,6 +91,11 @@ def curves(
     )
     parts.append(f'<text class="soft" x="{left + side:.1f}" y="18" text-anchor="end">{escape(up)}</text>')
     for number, (_, xs, ys) in enumerate(found):
+        if steps:
+            xs, ys = (
+                [xs[0], *(x for a, b in pairwise(xs) for x in (a, b))],
+                [ys[0], *(y for b in ys[1:] for y in (b, b))],
+            )
         points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in _thin(xs, ys, x, y))
         dash = "" if number < len(_COLOURS) else ' stroke-dasharray="4 3"'
         parts.append(f'<polyline class="curve k{number % len(_COLOURS)}"{dash} points="{points}"/>')
