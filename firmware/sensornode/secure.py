@@ -4,6 +4,8 @@ MicroPython's `tls` checks nothing unless it is told to; that is what this modul
 the system clock, so the clock has to be set before the first connection.
 """
 
+import sys
+
 try:
     import tls
 except ImportError:  # CPython
@@ -20,7 +22,7 @@ def context(path):
     made = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
     made.verify_mode = tls.CERT_REQUIRED
     try:
-        if hasattr(tls, "MBEDTLS_VERSION"):
+        if sys.implementation.name == "micropython":
             made.load_verify_locations(data)
         else:  # CPython takes PEM as text
             made.load_verify_locations(cadata=data.decode() if data.startswith(b"-----BEGIN") else data)
