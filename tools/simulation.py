@@ -94,7 +94,12 @@ WEATHER: Final[Mapping[str, tuple[float, float, float]]] = {
 DAY_S: Final = 86_400
 RESERVED: Final = 1000
 WINDOW: Final = 50
-ROWS: Final = 2_000
+ROWS: Final = 20_000
+QUICKLY_S: Final = 3_600.0
+"""How long nodes run whose time is faster than ours, unless it is said."""
+TAIL: Final = 4_096
+LONGEST: Final = 4 << 20
+"""Bytes of a node's log; then it begins anew."""
 ANSWER_S: Final = 15.0
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(s|min|m|h)?")
 
@@ -331,7 +336,10 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--speed", type=float, default=1, help="real firmware: seconds of node time in a second"
     )
     parser.add_argument(
-        "--start", type=int, default=0, help="real firmware: Unix seconds of the beginning (now)"
+        "--start",
+        type=int,
+        default=0,
+        help="real firmware: Unix seconds of the beginning (so that it ends now)",
     )
     parser.add_argument("--records", type=int, default=0, help="fast: values a message (one of each channel)")
     parser.add_argument(
@@ -470,7 +478,9 @@ def _real(
     except RuntimeError as error:
         raise FlashError(Exit.MISSING_PART, str(error), "Install MicroPython 1.23 or newer.") from None
     interval = max(1, round(wanted.interval))
-    start = wanted.start or int(time.time())
+    duration = wanted.duration or (QUICKLY_S if wanted.speed > 1 else 0.0)
+    start = wanted.start or beginning(time.time(), wanted.speed, duration)
+    rows_needed = max(ROWS, math.ceil(duration * wanted.speed / interval) + 2)
     fleet = Fleet(wanted.dir / wanted.site, wanted.speed)
     for identity in identities:
         config = node_config(
@@ -483,19 +493,68 @@ def _real(
             password=identity.password,
         )
         config |= {"interval": interval, "publish": interval, "hardware": "simulated"}
-        rows = recording(wanted.kind, start - start % interval, interval, ROWS, identity.name)
-        fleet.add(identity.name, config, rows, start=start)
+        rows = recording(wanted.kind, start - start % interval, interval, rows_needed, identity.name)
+        fleet.add(identity.name, config, rows, start=start, status=True)
         fleet.start(identity.name, interpreter)
     print(f"{len(identities)} nodes started; their words are in {fleet.root}/NAME/node.log", flush=True)
-    began = time.monotonic()
+    if wanted.speed > 1:
+        print(
+            f"their time begins {time.strftime('%Y-%m-%d %H:%M', time.gmtime(start))} UTC and ends in {duration:g} s",
+            flush=True,
+        )
+    began = last = time.monotonic()
+    before = 0
+    found: list[Mapping[str, Any]] = []
     try:
-        while not stop.wait(0.5) and not (wanted.duration and time.monotonic() - began >= wanted.duration):
+        while not stop.wait(1.0):
             for name, code in fleet.ended():
                 raise FlashError(
                     Exit.BUG, f"node {name} ended with {code}", f"Look at {fleet.root / name / 'node.log'}."
                 )
+            now = time.monotonic()
+            found = [last_status(fleet.root / identity.name / "node.log") for identity in identities]
+            up, done = (
+                sum(bool(said.get("online")) for said in found),
+                sum(said.get("receipt", 0) for said in found),
+            )
+            print(
+                f"{up} of {len(found)} nodes, {done} messages logged, {(done - before) / (now - last):.0f}/s",
+                flush=True,
+            )
+            before, last = done, now
+            if duration and now - began >= duration:
+                break
     finally:
         fleet.stop()
+    if not any(said.get("receipt") for said in found):
+        why = next((said["last_error"] for said in found if said.get("last_error")), "no answer yet")
+        raise FlashError(Exit.UNREACHABLE, f"no node got through: {why}")
+
+
+def beginning(now: float, speed: float, duration: float) -> int:
+    """Unix seconds at which node time has to begin so that it does not get ahead of the gateway's, which takes nothing from the
+    future."""
+    return int(now - max(0.0, speed - 1) * duration)
+
+
+def last_status(log: Path) -> Mapping[str, Any]:
+    """What a simulated node last said of itself (firmware/sim/run.py); empty when it has not. Keeps its log small."""
+    try:
+        with log.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL))
+            lines = file.read().split(b"\n")[:-1]
+            if size > LONGEST:
+                file.truncate(0)
+    except OSError:
+        return {}
+    for line in reversed(lines):
+        if line.startswith(b"{"):
+            try:
+                return dict(json.loads(line))
+            except ValueError:
+                continue
+    return {}
 
 
 def main() -> int:

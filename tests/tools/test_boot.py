@@ -80,6 +80,7 @@ def test_from_the_tool_to_the_first_proof_that_verifies(
     assert "PASS" in text
     assert gateway.TOKEN not in text
     assert line.speeds >= {115_200, 460_800}
+    assert line.starts == 1  # between being asked, read and written it waits in its boot loader
     assert f"{gateway.url}/#node=bench-01" in text
     assert "temperature 21.5" in text
     site_key = public_key_of(load_key(gateway.data / "keys" / "site.key")).hex()

@@ -182,8 +182,10 @@ KEY = bytes(range(100, 132))
 
 def test_a_node_is_not_overwritten_by_accident(tool, old_node, image_file):
     before = old_node.flash()
-    ended(tool.node(old_node.url(), image_file), Exit.OCCUPIED)
+    line = Rfc2217(old_node.port)
+    ended(tool.node(line.url, image_file, PYTHONPATH=str(Path(__file__).parent / "impatient")), Exit.OCCUPIED)
     assert old_node.flash() == before
+    assert line.starts == 1  # it is let go again
 
 
 def test_a_node_that_is_kept_keeps_key_and_settings_and_its_key_is_not_copied(tool, old_node, image_file):

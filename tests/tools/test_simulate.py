@@ -74,7 +74,7 @@ def test_real_firmware_of_any_kind(gateway, micropython, tmp_path):
             "--broker",
             f"127.0.0.1:{gateway.mqtt_port}",
         ),
-        *("--dir", tmp_path, "--interval", 60, "--speed", 600, "--for", "3s"),
+        *("--dir", tmp_path, "--interval", 60, "--speed", 600, "--for", "8s"),
     )
     assert run.returncode == 0, run.stdout + run.stderr
     gateway.wait(lambda: len(readings(gateway, f"sim-{kind}-1")) >= 6, f"readings of the {kind} node")

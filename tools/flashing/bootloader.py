@@ -75,6 +75,8 @@ class Bootloader:
         chip: name for `--chip`; empty to let esptool find out.
         baud: speed after the connection, 0 to leave it to esptool and its environment.
         stub: whether esptool may load its stub; when the chip does not start it, it is done without from then on.
+        stay: whether the chip waits in its boot loader after it was asked or read, so that nothing of what was read changes;
+            `let_go` ends that, and so does writing. ESPTOOL_AFTER goes before it.
         wire_s: seconds that esptool took so far.
         verbose: gets every line that esptool prints.
     """
@@ -83,9 +85,11 @@ class Bootloader:
     chip: str = ""
     baud: int = 0
     stub: bool = True
+    stay: bool = False
     verbose: Callable[[str], None] | None = None
     wire_s: float = 0.0
     _slow: bool = field(default=False, init=False)
+    _waits: bool = field(default=False, init=False)
 
     def describe(self) -> Chip:
         """Asks the chip what it is.
@@ -139,6 +143,12 @@ class Bootloader:
         if verified < len(writes):
             raise FlashError(Exit.VERIFY, f"esptool verified {verified} of {len(writes)} parts")
 
+    def let_go(self) -> None:
+        """Lets a chip that waits in its boot loader start what it holds."""
+        if self._waits:
+            with contextlib.suppress(FlashError):
+                self._run("run", (), (), None, stub=False)
+
     def erase(self) -> None:
         """Erases the whole flash.
 
@@ -162,6 +172,9 @@ class Bootloader:
             words += [hex(write.offset), write.title]
         return shlex.join(["esptool", *words[3:]])
 
+    def _stays(self, command: str) -> bool:
+        return self.stay and command in ("flash-id", "read-flash") and "ESPTOOL_AFTER" not in os.environ
+
     def _command(self, command: str, stub: bool) -> list[str]:
         speed = SLOW if self._slow else self.baud
         # left to itself esptool compresses with its stub only; the boot loaders can do it too, and most of a file system is empty
@@ -175,6 +188,7 @@ class Bootloader:
             *(("--chip", self.chip) if self.chip else ()),
             *(("--baud", str(speed)) if speed else ()),
             *(() if stub else ("--no-stub",)),
+            *(("--after", "no-reset") if self._stays(command) else ()),
             command,
             *(("--compress",) if squeezed else ()),
         ]
@@ -188,6 +202,7 @@ class Bootloader:
         stub: bool | None = None,
     ) -> str:
         stub = self.stub if stub is None else stub
+        self._waits = self._stays(command)
         began = time.monotonic()
         try:
             code, said = self._session(self._command(command, stub), words, files, progress)

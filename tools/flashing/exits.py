@@ -136,7 +136,7 @@ TABLE: Final[Mapping[Exit, Meaning]] = {
     ),
     Exit.NO_ANNOUNCE: Meaning(
         "the board is written but its node has not announced itself in time",
-        "Look at what the node says with tools/flash logs.",
+        "Look at what the node says with tools/flash logs; to flash it anew say --erase.",
     ),
     Exit.NO_READING: Meaning(
         "the node announced itself but no reading of it was logged in time",

@@ -118,7 +118,8 @@ class Record:
             if entry is None:
                 continue
             urn = f"urn:dev:sensorhub:{row.site}:{row.name}:{entry['key_id']}"
-            lines = (f"{row.kind} at {row.site}", f"key {entry['key_id']}", f"MAC {entry['mac']}")
+            key = f"key {entry['key_id']}" if entry["key_id"] else "key not seen yet"
+            lines = (f"{row.kind} at {row.site}", key, f"MAC {entry['mac']}")
             made.append(Label(row.name, lines, entry["url"] or urn))
         return sheet(made)
 

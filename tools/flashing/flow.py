@@ -164,14 +164,16 @@ class Flash:
             port.name,
             baud=wishes.baud or (0 if "ESPTOOL_BAUD" in self.environ else FAST),
             stub=wishes.stub,
+            stay=True,
             verbose=screen.line if screen.verbose else None,
         )
-        chip = self._chip(board)
-        found = self._backup(board, chip, layout, identity)
-        keeping = found is not None and renewing
-        writes = self._image(image, layout, identity, broker, wifi, keys, found if keeping else None)
-        outcome = Outcome(mac=chip.mac, url=self._page())
         with contextlib.ExitStack() as stack:
+            stack.callback(board.let_go)
+            chip = self._chip(board)
+            found = self._backup(board, chip, layout, identity)
+            keeping = found is not None and renewing
+            writes = self._image(image, layout, identity, broker, wifi, keys, found if keeping else None)
+            outcome = Outcome(mac=chip.mac, url=self._page())
             watch = self._watch(stack, identity)
             self._write(board, writes, erase_all=wishes.existing == ERASE)
             self._register(registrar, identity, already=keeping)
@@ -218,7 +220,7 @@ class Flash:
             return Carried(self.carried, self.sources.need("gateway.token"))
         if directory:
             return Local(Path(directory))
-        if url and (self.sources.find("gateway.token") or self.sources.prompt):
+        if url and (needed or self.sources.find("gateway.token")):
             return Remote(url, self.sources.need("gateway.token"))
         if not needed:
             return None

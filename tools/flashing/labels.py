@@ -17,7 +17,10 @@ ROWS: Final = 8
 WIDTH: Final = 70 * mm
 HEIGHT: Final = 37 * mm
 CODE: Final = 26 * mm
+TITLE: Final = 11.0
+TITLE_LEAST: Final = 5.0
 _MARGIN: Final = 4 * mm
+_ROOM: Final = WIDTH - 2 * _MARGIN - CODE - 3 * mm
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,11 @@ def _draw(canvas: Canvas, label: Label, left: float, bottom: float) -> None:
                 # a hair wider than a module, so that no viewer shows seams
                 canvas.rect(left + _MARGIN + x * size, top - (y + 1) * size, size * 1.02, size * 1.02, 0, 1)
     text = canvas.beginText(left + _MARGIN + CODE + 3 * mm, top - 4 * mm)
-    text.setFont("Helvetica-Bold", 11)
-    text.textLine(_fitted(canvas, label.title, "Helvetica-Bold", 11))
+    # a name is what the label is for, so it gets smaller rather than shorter
+    wide = canvas.stringWidth(label.title, "Helvetica-Bold", TITLE)
+    size = max(TITLE_LEAST, min(TITLE, TITLE * _ROOM / wide))
+    text.setFont("Helvetica-Bold", size, TITLE * 1.2)
+    text.textLine(_fitted(canvas, label.title, "Helvetica-Bold", size))
     text.setFont("Helvetica", 7.5)
     for line in label.lines:
         text.textLine(_fitted(canvas, line, "Helvetica", 7.5))
@@ -63,9 +69,8 @@ def _draw(canvas: Canvas, label: Label, left: float, bottom: float) -> None:
 
 
 def _fitted(canvas: Canvas, text: str, font: str, size: float) -> str:
-    room = WIDTH - 2 * _MARGIN - CODE - 3 * mm
-    if canvas.stringWidth(text, font, size) <= room:
+    if canvas.stringWidth(text, font, size) <= _ROOM:
         return text
-    while text and canvas.stringWidth(text + "…", font, size) > room:
+    while text and canvas.stringWidth(text + "…", font, size) > _ROOM:
         text = text[:-1]
     return text + "…"

@@ -168,7 +168,7 @@ def check(data: Mapping[str, Any], secrets: Mapping[str, bytes], firmware: Path 
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     try:
-        module.Config(module.complete(json.loads(json.dumps(data)), secrets), FILE)
+        module.check(module.complete(json.loads(json.dumps(data)), secrets), FILE)
     except module.ConfigError as error:
         raise FlashError(
             Exit.SETTINGS, f"the node would refuse its configuration: {error}", "Correct that setting."
