@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+import serial
 from flash_parts import TABLE, VFS, WIFI_PASSWORD, Board, Line, Rfc2217, bench, micropython_image
 
 from flashing import littlefs_image, nvs_image
-from flashing.bootloader import FAST, Bootloader
+from flashing.bootloader import FAST, Bootloader, failure
 from flashing.exits import TABLE as EXITS
 from flashing.exits import Exit
 
@@ -155,6 +156,37 @@ def test_a_serial_server_that_refuses_the_speed(board, monkeypatch):
 def test_nobody_at_the_port(tool, image_file):
     ended(tool.node("socket://127.0.0.1:1", image_file), Exit.NO_PORT)
     ended(tool.node("/dev/ttyNOTHERE", image_file), Exit.NO_PORT)
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("could not open port /dev/ttyUSB0: [Errno 13] Permission denied: '/dev/ttyUSB0'", Exit.PORT_DENIED),
+        ("could not open port 'COM3': PermissionError(13, 'Access is denied.', None, 5)", Exit.PORT_BUSY),
+        ("[Errno 11] Could not exclusively lock port /dev/ttyUSB0", Exit.PORT_BUSY),
+        ("[Errno 2] could not open port /dev/ttyUSB0: No such file or directory", Exit.NO_PORT),
+        ("Failed to connect to ESP32: No serial data received.", Exit.NO_ANSWER),
+        ("Connected to ESP32 on /dev/ttyUSB0:\nSerialException: device reports readiness", Exit.UNPLUGGED),
+        (
+            "Connected to ESP32 on /dev/ttyUSB0:\nA fatal error occurred: MD5 of file does not match",
+            Exit.VERIFY,
+        ),
+        ("Connected to ESP32 on /dev/ttyUSB0:\nA fatal error occurred: the sky fell", Exit.WRITE),
+    ],
+)
+def test_what_esptool_says_is_told_apart(said, code):
+    assert failure("write-flash", said, "/dev/ttyUSB0").code is code
+
+
+def test_a_port_that_somebody_has_open(tool, image_file, tmp_path):
+    board = Board(tmp_path, "--pty")
+    try:
+        device = board.first.strip()
+        with serial.Serial(device, exclusive=True):
+            ended(tool.node(device, image_file), Exit.PORT_BUSY)
+            ended(tool("logs", "--port", device, "--seconds", 1), Exit.PORT_BUSY)
+    finally:
+        board.stop()
 
 
 def test_a_port_without_a_boot_loader(tool, image_file):

@@ -351,7 +351,11 @@ def _refused_to_open(said: str) -> bool:
 
 def failure(command: str, said: str, port: str) -> FlashError:
     """The error that an unsuccessful run of esptool amounts to."""
-    reasons = [line for line in said.splitlines() if re.search(r"error|fail|exception", line, re.I)]
+    reasons = [
+        line
+        for line in said.splitlines()
+        if re.search(r"error|fail|exception", line, re.I) and not line.startswith("Note:")
+    ]
     reason = (reasons[-1] if reasons else "esptool failed").strip()
     reason = reason.removeprefix("ERROR: ").removeprefix("A fatal error occurred: ")
 

@@ -30,14 +30,13 @@ def follow(port: str, *, reset: bool, seconds: float, line: Callable[[str], None
     """
     try:
         link = serial.serial_for_url(port, baudrate=BAUD, timeout=0.2, do_not_open=True)
+        if "://" not in port:
+            link.exclusive = True  # two readers would each get half of what is said
         link.dtr = False
         link.rts = False
         link.open()
     except (OSError, ValueError) as error:
-        code = (
-            Exit.PORT_DENIED if isinstance(error, PermissionError) or "denied" in str(error) else Exit.NO_PORT
-        )
-        raise FlashError(code, f"{port} cannot be opened: {error}") from None
+        raise FlashError(_why(str(error)), f"{port} cannot be opened: {error}") from None
     ends = time.monotonic() + seconds
     rest = b""
     try:
@@ -55,6 +54,12 @@ def follow(port: str, *, reset: bool, seconds: float, line: Callable[[str], None
         if rest:
             line(_printable(rest))
         link.close()
+
+
+def _why(said: str) -> Exit:
+    if "exclusively lock" in said or "busy" in said or "Access is denied" in said:
+        return Exit.PORT_BUSY
+    return Exit.PORT_DENIED if "denied" in said else Exit.NO_PORT
 
 
 def _printable(raw: bytes) -> str:

@@ -173,7 +173,14 @@ def wifi(sources: Sources) -> tuple[str, str]:
     Raises:
         FlashError: not said, or of a length that no network has (IEEE 802.11, 9.4.2.2 and J.4.1).
     """
-    ssid, password = sources.need("wifi.ssid"), sources.need("wifi.password")
+    ssid = sources.need("wifi.ssid")
+    if sources.find("wifi.password") is None and sources.prompt is None:
+        raise FlashError(
+            Exit.SETTINGS,
+            f"nobody has said the password of the Wi-Fi network {ssid!r}",
+            "Set FLASH_WIFI_PASSWORD, or say --open when it has none.",
+        )
+    password = sources.need("wifi.password")
     if not 0 < len(ssid.encode()) <= 32:
         raise FlashError(
             Exit.SETTINGS,
