@@ -358,3 +358,40 @@ def test_without_the_chart_library_the_tables_still_work(page, site, serving):
     finally:
         page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
         page.driver.execute_cdp_cmd("Network.disable", {})
+
+
+def test_a_click_on_the_chart_says_why_in_words_and_as_a_picture(page, beijing_server):
+    page.open(beijing_server.url + "#node=aotizhongxin&channel=pm2_5&span=0")
+    page.wait_text("#chart-title", "PM2.5")
+    page.run("document.querySelector('#chart').focus()")
+    page.one("#chart").send_keys(Keys.HOME, Keys.ENTER)
+    page.wait_text("#why-title", "Why? PM2.5 of aotizhongxin, 2016-12-12 00:00 UTC")
+    page.wait_text("#why-words", "PM2.5 of aotizhongxin was")
+    assert "log's verdict" in page.text("#why-words")
+    drawn = "const i = document.querySelector('#why-picture'); return i.complete && i.naturalWidth > 300"
+    page.wait(lambda: page.run(drawn), "the picture is drawn")
+    page.one("#why-close").click()
+    assert page.text("#why") == ""
+    page.one("#latest tbody tr .score button").click()
+    page.wait_text("#why-words", "of aotizhongxin was")
+    page.one("#nodes tbody tr[data-key=changping] button").click()
+    page.wait(lambda: page.text("#why") == "", "another node closes it")
+
+
+def test_each_day_of_a_node_tells_how_it_was_judged(page, beijing_server):
+    page.open(beijing_server.url)
+    page.wait_text("#days-title", "Trusted by day 2016-11-19 to 2016-12-16")
+    assert len(page.all("#days tr")) == 4
+    assert len(page.all("#days tr:first-child .day")) == 28
+    days = page.all("#days tr:first-child .day:not(.empty)")
+    assert len(days) == 5
+    page.run("arguments[0].scrollIntoView()", days[1])
+    days[1].click()
+    page.wait_text("#day-words", "aotizhongxin, 2016-12-13: 99.6 % of 285 trusted")
+    assert "spike 1" in page.text("#day-words")
+    empty = page.one("#days tr:first-child .day.empty")
+    assert empty.get_attribute("title").endswith("no readings")
+    colours = page.run(
+        "return [...document.querySelectorAll('#days tr:first-child .day')].map((d) => getComputedStyle(d).backgroundColor)"
+    )
+    assert len(set(colours)) >= 3

@@ -8,7 +8,7 @@ const GAP = 2.5; // a line is not drawn over a silence of more than so many usua
 
 let uPlot = null;
 let plot = null;
-let shown = null; // what the plot shows: { key, channel, series, rows, flags, onProof }
+let shown = null; // what the plot shows: { key, channel, series, rows, flags, onProof, onExplain }
 
 export async function load() {
   ({ default: uPlot } = await import("./vendor/uPlot.esm.js"));
@@ -114,7 +114,7 @@ function describe(index) {
   const readout = byId("readout");
   const row = index == null ? null : shown?.rows[index];
   if (row == null) {
-    text(readout, shown?.series.time.length ? "Point at the chart, or use the arrow keys, to read single values." : "");
+    text(readout, shown?.series.time.length ? "Point at the chart, or use the arrow keys, to read single values; click or press Enter to see why one was judged as it was." : "");
     readout.className = "readout soft";
     return;
   }
@@ -129,6 +129,9 @@ function describe(index) {
     if (series.min?.[row] != null) parts.push(` · ${format.value(series.min[row], channel)} to ${format.value(series.max[row], channel)}`);
     parts.push(` · ${format.count(series.trusted_n[row])} of ${format.count(series.n[row])} trusted`);
   }
+  const why = element("button", { type: "button", className: "why", textContent: "why?", title: "Why it was judged so" });
+  why.addEventListener("click", () => shown.onExplain(series.time[row]));
+  parts.push(" · ", why);
   if (series.message) {
     const link = element("a", { href: `api/v1/proof/${series.message[row]}`, download: `proof-${series.message[row]}.json`, textContent: "proof" });
     link.addEventListener("click", (event) => shown.onProof(event, link));
@@ -148,13 +151,13 @@ export function showNothing(words) {
   describe(null);
 }
 
-export function show({ key, channel, series, flags, onProof }) {
+export function show({ key, channel, series, flags, onProof, onExplain }) {
   if (series.time.length === 0) return showNothing("No readings in this span.");
   if (!uPlot) return showNothing("The chart library is missing: run `npm ci && npm run vendor` in gateway/sensorhub/web and start the gateway again.");
   const { data, rows } = columns(series, flags);
   const hasBand = channel.style !== "direction" && series.min != null;
   const layout = [key, series.resolution].join();
-  shown = { key, channel, series, rows, flags, onProof };
+  shown = { key, channel, series, rows, flags, onProof, onExplain };
   if (plot?.layout === layout) {
     plot.setData(data);
   } else {
@@ -169,12 +172,17 @@ export function show({ key, channel, series, flags, onProof }) {
 
 function redraw() {
   if (!shown) return;
-  const { key, channel, series, flags, onProof } = shown;
   if (plot) plot.layout = null;
-  show({ key, channel, series, flags, onProof });
+  show({ ...shown });
+}
+
+function explainPoint() {
+  const row = plot?.cursor.idx == null ? null : shown?.rows[plot.cursor.idx];
+  if (row != null) shown.onExplain(shown.series.time[row]);
 }
 
 function move(event) {
+  if (event.key === "Enter" && event.target === byId("chart")) return explainPoint();
   const step = { ArrowLeft: -1, ArrowRight: 1, PageUp: -24, PageDown: 24, Home: -Infinity, End: Infinity }[event.key];
   if (!plot || step === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
   event.preventDefault();
@@ -185,5 +193,6 @@ function move(event) {
 }
 
 byId("chart").addEventListener("keydown", move);
+byId("chart").addEventListener("click", explainPoint);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 new ResizeObserver(() => plot?.setSize({ width: byId("chart").clientWidth, height: HEIGHT })).observe(byId("chart"));

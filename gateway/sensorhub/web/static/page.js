@@ -2,6 +2,7 @@
 import * as chart from "./chart.js";
 import { byId, text } from "./dom.js";
 import * as format from "./format.js";
+import * as quality from "./quality.js";
 import { showLatest, showNodes, showStatus } from "./tables.js";
 
 const POLL_MS = 2000;
@@ -9,9 +10,11 @@ const SLOW_MS = 8000;
 const POINTS = 3000; // rows of a chart; beyond them the store answers with a coarser resolution
 const MOST_POINTS = 50_000; // hours of years, when even hours are more than POINTS
 const CALM = 5; // polls
+const DAYS_EVERY = 15; // polls: how days were judged changes slowly, and asking sums up a month
+const EXPLAIN_MS = 90_000;
 const FIRST_CHOICE = "pm2_5";
 
-const state = { channels: null, flags: [], status: null, nodes: [], latest: [], node: null, channel: null, drawn: "", calm: 0, failures: 0, answered: null };
+const state = { channels: null, flags: [], status: null, nodes: [], latest: [], node: null, channel: null, drawn: "", calm: 0, failures: 0, polls: 0, answered: null };
 
 class Refusal extends Error {
   constructor(status, message) {
@@ -20,8 +23,8 @@ class Refusal extends Error {
   }
 }
 
-async function get(path) {
-  const response = await fetch(path, { cache: "no-cache", signal: AbortSignal.timeout(20_000) });
+async function get(path, patience = 20_000) {
+  const response = await fetch(path, { cache: "no-cache", signal: AbortSignal.timeout(patience) });
   const body = await response.json().catch(() => ({}));
   if (!response.ok) throw new Refusal(response.status, body.error ?? `${response.status} ${response.statusText}`);
   return body;
@@ -108,7 +111,7 @@ async function drawChart() {
   state.drawn = drawn;
   const unit = format.unit(channel);
   text(byId("chart-title"), `${channel.title}${unit && channel.style !== "direction" ? ` in ${unit}` : ""} at ${node.node}`);
-  chart.show({ key, channel, series, flags: state.flags, onProof: saveProof });
+  chart.show({ key, channel, series, flags: state.flags, onProof: saveProof, onExplain: explain });
 }
 
 function drawNodes() {
@@ -116,7 +119,18 @@ function drawNodes() {
 }
 
 function drawLatest() {
-  showLatest(state.latest, { ...state, onProof: saveProof, onChannel: chooseChannel });
+  showLatest(state.latest, { ...state, onProof: saveProof, onChannel: chooseChannel, onExplain: explain });
+}
+
+function explain(time, channel = state.channel) {
+  quality.showWhy((path) => get(path, EXPLAIN_MS), state.node, state.channels.get(channel), time);
+}
+
+async function drawDays() {
+  const span = quality.span(state.nodes);
+  if (!span) return;
+  const { days } = await get(`api/v1/quality?${new URLSearchParams(span)}`);
+  quality.showDays(state.nodes, days, span, choose);
 }
 
 async function refreshNode() {
@@ -141,6 +155,8 @@ async function refresh() {
   showStatus(state.status);
   drawNodes();
   await refreshNode();
+  if (state.polls % DAYS_EVERY === 0) await drawDays();
+  state.polls += 1;
 }
 
 function pulse(kind, words) {
@@ -183,6 +199,7 @@ async function poll() {
 }
 
 async function choose(node) {
+  if (node !== state.node) quality.hideWhy();
   state.node = node;
   drawNodes();
   writeAddress();
@@ -196,6 +213,7 @@ function chooseChannel(channel) {
   attempt(drawChart);
 }
 
+byId("why-close").addEventListener("click", quality.hideWhy);
 byId("channel").addEventListener("change", (event) => chooseChannel(event.target.value));
 byId("span").addEventListener("change", () => {
   writeAddress();

@@ -41,6 +41,8 @@ export function showStatus(status) {
   ];
   if (status.chain.contract) rows.push(["Contract", `${status.chain.contract} on chain ${status.chain.chain_id ?? format.NONE}`]);
   if (post) rows.push(["Last transaction", post.tx], ["Gas", `${format.count(post.gas)}, mean of ${format.count(status.chain.posted)} posts ${format.count(status.chain.gas_mean)}`]);
+  const { judge, model } = status.quality;
+  if (judge) rows.push(["Judge", model ? `${judge} with model ${model.slice(0, 16)}…` : judge]);
   const flags = Object.entries(status.flags).map(([name, number]) => `${name} ${format.count(number)}`);
   rows.push(["Flags set", flags.join(" · ") || "none"]);
   keyed(byId("log"), rows.flatMap(([name, value]) => [["dt", name, name], ["dd", `${name} is`, value]]), ([, key]) => key,
@@ -76,15 +78,15 @@ export function showNodes(nodes, chosen, now, onChoose) {
     });
 }
 
-export function flagChips(names, table) {
+export function flagChips(names, table, muted = false) {
   return names.map((name) => {
     const flag = table.find((known) => known.name === name);
-    return element("span", { className: flag && !flag.fault ? "flag harmless" : "flag", textContent: name, title: flag?.meaning ?? "" });
+    return element("span", { className: muted || (flag && !flag.fault) ? "flag harmless" : "flag", textContent: name, title: flag?.meaning ?? "" });
   });
 }
 
 // The value and the entry of a reading both lead to its proof; the channel leads to the chart.
-export function showLatest(rows, { node, channel, channels, flags, onProof, onChannel }) {
+export function showLatest(rows, { node, channel, channels, flags, onProof, onChannel, onExplain }) {
   text(byId("latest-node"), node ? `of ${node}` : "");
   keyed(byId("latest").tBodies[0], rows, (row) => row.channel,
     (row) => {
@@ -101,12 +103,15 @@ export function showLatest(rows, { node, channel, channels, flags, onProof, onCh
       name.firstElementChild.setAttribute("aria-pressed", String(row.channel === channel));
       text(value.firstElementChild, format.value(row.value, channels.get(row.channel) ?? { unit: "", decimals: 2 }));
       text(time, format.clock(row.time));
-      const mark = [row.score, row.flags].join();
+      const mark = [row.score, row.flags, row.muted_until, row.time].join();
       if (score.dataset.mark !== mark) {
         score.dataset.mark = mark;
-        score.replaceChildren(
-          element("span", { className: row.score == null ? "none" : row.score < 0.5 ? "low" : "", textContent: format.score(row.score) }),
-          ...flagChips(row.flag_names, flags));
+        const muted = row.muted_until != null;
+        const why = element("button", { type: "button", title: "Why it was judged so", textContent: format.score(row.score),
+          className: row.score == null ? "none" : row.score < 0.5 && !muted ? "low" : "" });
+        why.addEventListener("click", () => onExplain(row.time, row.channel));
+        score.replaceChildren(why, ...flagChips(row.flag_names, flags, muted));
+        if (muted) score.append(element("span", { className: "flag harmless", textContent: `muted until ${format.clock(row.muted_until)}` }));
       }
       for (const link of [value.firstElementChild, proof.firstElementChild]) {
         link.href = `api/v1/proof/${row.message}`;
