@@ -25,7 +25,7 @@ lint: ## ruff, mypy and pyright
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
-	@.venv/bin/pyright --pythonpath .venv/bin/python
+	@.venv/bin/pyright --pythonpath .venv/bin/python --typeshedpath $$(echo .venv/lib/python3*/site-packages)
 
 format: ## format the code
 	@.venv/bin/ruff format .

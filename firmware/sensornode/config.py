@@ -56,7 +56,7 @@ class _Table:
         return value
 
     def name(self, key):
-        value = self.take(key, str)
+        value = str(self.take(key, str))
         if not 0 < len(value) <= 32 or value[0] == "-" or any(letter not in _NAME for letter in value):
             self.fail(key, "1 to 32 characters a-z, 0-9 and -, not starting with -")
         return value
@@ -88,6 +88,34 @@ class Config:
     """Checked settings, see `check`; attributes are named as the keys, those of `broker` with `broker_` before."""
 
     signed_sensors = False  # True when the table of sensors came by signed configuration
+
+    site: str
+    node: str
+    kind: str
+    hardware: str
+    interval: int
+    publish: int
+    claim: "bytes | None"
+    broker_host: str
+    broker_ca: str
+    broker_port: int
+    broker_user: str
+    broker_password: str
+    broker_keepalive: int
+    broker_retry: int
+    broker_receipt: int
+    wifi: "list[tuple[str, str]]"
+    sensors: "list[dict]"
+    spool_bytes: int
+    spool_segments: int
+    ntp: "list[str]"
+    watchdog: int
+    sleep: bool
+    keys_site: "bytes | None"
+    keys_release: "bytes | None"
+    led_pin: int
+    led_low: bool
+    button_pin: int
 
 
 def check(data, file="node.json"):

@@ -45,7 +45,7 @@ class Client:
         self._rx = memoryview(bytearray(room_in))
         self._lock = asyncio.Lock()
         self._writer = self.error = None
-        self._tasks = self.unacked = ()
+        self._tasks, self.unacked = (), set()
         self.dropped = 0  # incoming publications that did not fit
         self.down = asyncio.Event()
         self.down.set()

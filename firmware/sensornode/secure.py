@@ -20,7 +20,7 @@ def context(path):
     with open(path, "rb") as file:
         data = file.read()
     made = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
-    made.verify_mode = tls.CERT_REQUIRED
+    made.verify_mode = tls.CERT_REQUIRED  # pyright: ignore[reportAttributeAccessIssue]  the stub is wrong: an int
     try:
         if sys.implementation.name == "micropython":
             made.load_verify_locations(data)

@@ -119,14 +119,14 @@ class Sensor:
         return SensorError("camera", self._place, what)
 
     async def _start(self):
-        import camera
+        from camera import Camera, FrameSize, GrabMode, PixelFormat  # pyright: ignore  the board image's, not this file
 
-        size = getattr(camera.FrameSize, self._size)
-        self._camera = made = camera.Camera(
-            pixel_format=camera.PixelFormat.GRAYSCALE,
+        size = getattr(FrameSize, self._size)
+        self._camera = made = Camera(
+            pixel_format=PixelFormat.GRAYSCALE,
             frame_size=size,
             fb_count=1,
-            grab_mode=camera.GrabMode.WHEN_EMPTY,
+            grab_mode=GrabMode.WHEN_EMPTY,
             **self._wiring,
         )
         if self._mirror:
