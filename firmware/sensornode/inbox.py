@@ -12,6 +12,7 @@ import asyncio
 from . import cose, forget
 
 MAX_ORDER = 2048
+TOLD = 100  # characters of a reason
 
 
 class Orders:
@@ -24,11 +25,12 @@ class Orders:
     :param restart: called with a reason when the node has to start again.
     :param update: async function (order) that installs an update, or raises OSError or ValueError.
     :param now: function that gives the Unix time in seconds, or None while the clock is not synchronised.
+    :param tell: called with the reason when an order counts for nothing.
 
     Attributes: `refused` (why the last order counted for nothing), `handled` (orders looked at).
     """
 
-    def __init__(self, config, path, root, life, firmware, ready, restart, update, now):
+    def __init__(self, config, path, root, life, firmware, ready, restart, update, now, tell=None):
         self._config = config
         self._path = path
         self._root = root
@@ -38,6 +40,7 @@ class Orders:
         self._restart = restart
         self._update = update
         self._now = now
+        self._tell = tell
         self._waiting = {}
         self._wake = asyncio.Event()
         self._handling = False
@@ -81,7 +84,9 @@ class Orders:
                 await self._install(UpdateOrder(payload, config.site, config.node))
         except Exception as error:
             # whatever it is that an order breaks, the node goes on as before
-            self.refused = "%s: %s" % (leaf, error or type(error).__name__)
+            self.refused = ("%s: %s" % (leaf, error or type(error).__name__))[:TOLD]
+            if self._tell:
+                self._tell(self.refused)
         finally:
             self._handling = False
             forget("verify", "orders", "config", "updates", "http")

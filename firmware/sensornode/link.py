@@ -61,6 +61,7 @@ class Link:
         self._topic = "sensorhub/v1/%s/%s/" % (config.site, config.node)
         self._message = memoryview(bytearray(spool.longest))
         self._wake = asyncio.Event()
+        self._news = False  # what is said of the node has changed in this connection
         self._answered = False
         self._dated = dated if tls else None
         self._stand_in = stand_in
@@ -104,6 +105,12 @@ class Link:
 
     def wake(self):
         """Tell the link that the spool has grown."""
+        self._wake.set()
+
+    def tell(self, key, value):
+        """Say something more of the node in its status, soon and from now on."""
+        self._about[key] = value
+        self._news = True
         self._wake.set()
 
     async def run(self):
@@ -214,6 +221,9 @@ class Link:
                     self._take_receipt()
                     continue
             await self._show()
+            if self._news:
+                self._news = False
+                await client.publish(self._topic + "status", self._status("online"), 1, True)
             waited = ticks_diff(ticks_ms(), moved) / 1000
             look = 1 if self.picture else self._patience
             if not sent:

@@ -108,6 +108,10 @@ def test_a_node_is_configured_and_only_by_the_sites_key(controlled, node):
         "broker": {"retry": 3},
     }
     version = said(gateway)["config"]
+    refused = gateway.call("nodes", "configure", NODE, "--set", "interval=3600", "--firmware", "9.0.0")
+    assert refused.returncode == 1, (refused.stderr, node.status, said(gateway))
+    assert f"{NODE} refuses the order: needs newer firmware" in refused.stderr
+    assert json.loads(ok(gateway.call("nodes", "configure", NODE)).stdout)["interval"] == 7200
 
     # not signed, by another key, for another node, and one from before
     outbox = Outbox(gateway.data / "orders")

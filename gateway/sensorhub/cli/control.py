@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -49,19 +49,26 @@ def _expiry(days: int) -> int | None:
     return int(time.time()) + days * DAY_S if days else None
 
 
-def _await(
+def _send(
     values: Settings,
     node: str,
-    leaf: str,
+    leaf: Literal["config", "update"],
+    order: bytes,
     what: str,
     done: Callable[[Mapping[str, Any]], bool],
     seconds: float,
 ) -> None:
-    """Waits for the node's word and says how it went."""
+    """Leaves an order, waits for the node's word, and says how it went; a refused order is taken back."""
     from rich.console import Console
 
-    from sensorhub.control.acknowledgement import wait
+    from sensorhub.control.acknowledgement import RefusedError, wait
+    from sensorhub.control.outbox import Outbox
+    from sensorhub.control.service import ORDERS
 
+    outbox = Outbox(values.data_dir / ORDERS)
+    before = outbox.get(node, leaf)
+    since_ms = time.time_ns() // 1_000_000
+    outbox.put(node, leaf, order)
     if not seconds:
         typer.echo(f"{what} left for {node}; it goes out as soon as gateway and node are connected")
         return
@@ -75,7 +82,13 @@ def _await(
                 now = "has said nothing of itself"
             line.update(f"waiting for {what}: {node} {now}")
 
-        taken = wait(values.data_dir, node, done, leaf=leaf, seconds=seconds, show=show)
+        try:
+            taken = wait(
+                values.data_dir, node, done, leaf=leaf, since_ms=since_ms, seconds=seconds, show=show
+            )
+        except RefusedError:
+            outbox.put(node, leaf, before)
+            raise
     if taken:
         typer.echo(f"{what} is in effect on {node}")
         return
@@ -124,9 +137,8 @@ def configure(
     values = context.settings()
     _enrolled(node)
     secret = load_key(key) if key else load_or_create_key(values.data_dir / SITE_KEY)
-    outbox = Outbox(values.data_dir / ORDERS)
     last: Mapping[int, Any] = {}
-    if found := outbox.get(node, "config"):
+    if found := Outbox(values.data_dir / ORDERS).get(node, "config"):
         try:
             last = open_order(found, public_key_of(secret)).content
         except OrderError as error:
@@ -168,10 +180,8 @@ def configure(
         }
         typer.echo(json.dumps(shown, indent=1))
         return
-    outbox.put(node, "config", order)
-    _await(
-        values, node, "config", f"configuration {version}", lambda said: said.get("config") == version, wait
-    )
+    what = f"configuration {version}"
+    _send(values, node, "config", order, what, lambda said: said.get("config") == version, wait)
 
 
 def update(
@@ -189,8 +199,6 @@ def update(
     """Have a node update itself with a signed release."""
     from sensorhub.control import release as releases
     from sensorhub.control.keys import release_key
-    from sensorhub.control.outbox import Outbox
-    from sensorhub.control.service import ORDERS
 
     values = context.settings()
     _enrolled(node)
@@ -219,10 +227,8 @@ def update(
         releases.keep_image(values.data_dir, found, image.read_bytes())
     if fetch:
         releases.fetch_image(found)
-    Outbox(values.data_dir / ORDERS).put(node, "update", found.raw)
-    _await(
-        values, node, "update", f"version {found.version}", lambda said: said.get("fw") == found.version, wait
-    )
+    what = f"version {found.version}"
+    _send(values, node, "update", found.raw, what, lambda said: said.get("fw") == found.version, wait)
 
 
 def site_key(

@@ -30,6 +30,7 @@ def wait(
     done: Callable[[Mapping[str, Any]], bool],
     *,
     leaf: str,
+    since_ms: int,
     seconds: float,
     show: Callable[[Mapping[str, Any]], None] = lambda _said: None,
 ) -> bool:
@@ -40,13 +41,13 @@ def wait(
         node: name of the node.
         done: whether what it says means that.
         leaf: kind of the order, `config` or `update`.
+        since_ms: a moment before the order was left, Unix ms: refusals from before are of other orders.
         seconds: how long.
         show: called with what it last said.
 
     Raises:
         RefusedError: the node says that it refused it.
     """
-    begun_ms = time.time_ns() // 1_000_000
     end = time.monotonic() + seconds
     while True:
         said = heard(data_dir, node)
@@ -54,7 +55,7 @@ def wait(
         if done(said):
             return True
         refused = said.get("refused", "")
-        if said.get("at_ms", 0) >= begun_ms and refused.startswith(f"{leaf}:"):
+        if said.get("at_ms", 0) >= since_ms and refused.startswith(f"{leaf}:"):
             raise RefusedError(f"{node} refuses the order: {refused.partition(':')[2].strip()}")
         if time.monotonic() >= end:
             return False
