@@ -220,6 +220,16 @@ def test_a_node_is_not_overwritten_by_accident(tool, old_node, image_file):
     assert line.starts == 1  # it is let go again
 
 
+def test_what_cannot_be_saved_is_not_overwritten(tool, old_node, image_file):
+    before = old_node.flash()
+    (tool.home / "file").touch()
+    ended(
+        tool.node(old_node.url(), image_file, "--erase", "--backup-dir", tool.home / "file" / "x"),
+        Exit.BACKUP,
+    )
+    assert old_node.flash() == before
+
+
 def test_a_node_that_is_kept_keeps_key_and_settings_and_its_key_is_not_copied(tool, old_node, image_file):
     before = old_node.flash()
     backup = tool.home / "backup"

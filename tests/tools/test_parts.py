@@ -521,3 +521,50 @@ def test_the_tools_can_be_executed_and_say_how():
             [ROOT / "tools" / name, "--help"], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}
         )
         assert done.returncode == 0, done.stderr
+
+
+FLASH_ID = """\
+Connected to ESP32-{chip} on /dev/ttyUSB0:
+Chip type:          ESP32-{chip} (revision v0.2)
+Features:           Wi-Fi, BT 5 (LE), Dual Core + LP Core, 240MHz{psram}
+Crystal frequency:  40MHz
+MAC:                24:0A:C4:E2:95:26
+
+Detected flash size: {flash}
+"""
+
+
+@pytest.mark.parametrize(
+    ("chip", "psram", "flash", "needs", "code"),
+    [
+        ("S3", ", Embedded PSRAM 8MB (AP_3v3)", "8MB", (4 << 20, 4 << 20), None),
+        ("S3", "", "4MB", (4 << 20, 4 << 20), None),  # a chip beside it cannot be seen
+        ("S3", "", "Unknown", (4 << 20, 0), None),
+        ("S3", "", "2MB", (4 << 20, 0), Exit.SMALL_FLASH),
+        ("S3", "", "512KB", (4 << 20, 0), Exit.SMALL_FLASH),
+        ("C3", "", "4MB", (4 << 20, 2 << 20), Exit.NO_PSRAM),
+        ("C6", "", "4MB", (4 << 20, 0), Exit.WRONG_CHIP),
+    ],
+)
+def test_a_board_that_lacks_what_its_kind_needs_is_refused(chip, psram, flash, needs, code):
+    from flashing.bootloader import Bootloader, parse_chip
+    from flashing.flow import Flash, Wishes
+    from flashing.steps import Screen
+
+    found = parse_chip(FLASH_ID.format(chip=chip, psram=psram, flash=flash))
+    assert (found.name, found.mac) == (f"esp32{chip.lower()}", "24:0a:c4:e2:95:26")
+
+    class Board(Bootloader):
+        def describe(self):
+            return found
+
+    name = "esp32s3" if code is Exit.WRONG_CHIP else found.name
+    kind = replace(hardware.load("bench"), chip=name, flash_bytes=needs[0], psram_bytes=needs[1])
+    sources = flash_settings.Sources({}, {}, {})
+    run = Flash(Wishes("roof", "n-1"), kind, sources, Screen(8), {})
+    if code is None:
+        assert run._chip(Board("x")).psram == (True if psram else None)
+    else:
+        with pytest.raises(FlashError) as error:
+            run._chip(Board("x"))
+        assert error.value.code is code
