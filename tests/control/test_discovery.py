@@ -293,13 +293,17 @@ def test_what_is_not_trusted_is_said_until_a_newer_reading_is(tmp_path: Path) ->
         "doubts": {"temperature": ["range", "spike"]},
     }
     feed(follow, message(2, ("temperature", 21, 60)))
-    feed(follow, verdict(5, (0, 0)), verdict(0, (255, 0), (255, 0)))  # not of any message; judged before
+    feed(follow, verdict(5, (0, 0)))  # not of any message
     assert kept.state()["doubts"]  # type: ignore[index]
     follow.save()
     feed(follower(tmp_path, kept), message(3, ("temperature", 22, 120)))
     assert kept.state()["doubts"]  # type: ignore[index]
     feed(follow, verdict(2, (255, 0)))
     assert kept.state()["doubts"] == {}  # type: ignore[index]
+    feed(follow, verdict(0, (10, Flag.SPIKE), (255, 0)))  # of an older reading
+    assert kept.state()["doubts"] == {}  # type: ignore[index]
+    feed(follow, verdict(2, (0, Flag.OFFSET)))  # a person has corrected it
+    assert kept.state()["doubts"] == {"temperature": ["offset"]}  # type: ignore[index]
 
 
 def test_nobody_is_told_before_the_time_and_all_is_told_then(tmp_path: Path) -> None:

@@ -9,9 +9,7 @@ NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 """What a site or node may be called; use with `fullmatch`."""
 
 PREFIX: Final = "sensorhub/v1"
-LEAVES: Final = frozenset(
-    {"announce", "data", "status", "snapshot", "receipt", "config", "update", "state"}
-)
+LEAVES: Final = frozenset({"announce", "data", "status", "snapshot", "receipt", "config", "update", "state"})
 BASE_NAME_PREFIX: Final = "urn:dev:sensorhub:"
 
 _NAME: Final = NAME_PATTERN.pattern
