@@ -357,6 +357,17 @@ def test_what_cannot_be_is_refused_with_its_own_code(
     ended(run, code)
 
 
+def test_a_claim_for_another_kind_is_refused(tool, image_file, monkeypatch, capsys):
+    words = ("air", *bench("socket://127.0.0.1:1", image_file, tool.claim())[1:], "--dry-run")
+    assert "bench" in ended(tool.inside(monkeypatch, capsys, *words), Exit.CLAIM)
+
+
+def test_a_gateway_that_is_named_needs_a_token(tool, image_file, monkeypatch, capsys):
+    words = bench("socket://127.0.0.1:1", image_file, tool.claim())
+    words = (*words[:7], *words[9:], "--gateway", "http://127.0.0.1:1")
+    assert "FLASH_GATEWAY_TOKEN" in ended(tool.inside(monkeypatch, capsys, *words), Exit.SETTINGS)
+
+
 def test_a_setting_that_nobody_has_said_is_named(tool, image_file, monkeypatch, capsys):
     monkeypatch.setattr("flash_parts.environ", lambda home, **more: {"HOME": str(home)})
     words = bench("socket://127.0.0.1:1", image_file, tool.claim())

@@ -123,6 +123,7 @@ def test_the_sensor_table_is_that_of_the_module_pins(kind):
     names: dict = {}
     exec(found.pins.read_text(), names)
     assert list(found.sensors) == list(names["SENSORS"])
+    assert found.led == names.get("LED")
     assert (found.interval, found.publish, found.board) == (
         names["INTERVAL"],
         names["PUBLISH"],
@@ -149,6 +150,7 @@ def test_the_firmware_takes_the_configuration_of_every_kind(kind):
     assert identity.claim.hex().encode() not in content
     assert json.loads(content)["broker"]["ca"] == node_json.CA_FILE
     assert json.loads(content)["keys"] == {"site": "ab" * 64}
+    assert json.loads(content).get("led") == found.led
     assert json.loads(secrets["wifi"]) == [{"ssid": "net"}]
 
 

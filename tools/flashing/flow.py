@@ -240,6 +240,12 @@ class Flash:
                     f"{self.claimed.path} is for {made.site}/{made.name}, not {'/'.join(asked)}",
                     f"Say --site {made.site} --name {made.name}, or name the right file.",
                 )
+            if self.claimed.kind not in ("", self.hardware.kind):
+                raise FlashError(
+                    Exit.CLAIM,
+                    f"{self.claimed.path} is for a {self.claimed.kind} node, not for a {self.hardware.kind} node",
+                    f"Say tools/flash {self.claimed.kind}, or name the right file.",
+                )
             if made.password:
                 return made
             return replace(made, password=self.sources.find("broker.password") or "")
@@ -296,6 +302,7 @@ class Flash:
                     wishes.sha256,
                     cache=images.cache_directory(self.environ),
                     offline=wishes.offline,
+                    origin=hardware.firmware_from,
                     progress=lambda done, total: step.bar("fetching", done / (total or images.LARGEST)),
                 )
             layout = partitions.layout_of(image.content, hardware.chip, hardware.flash_bytes)

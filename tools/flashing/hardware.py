@@ -32,6 +32,8 @@ class Hardware:
         flash_bytes: flash that the board has.
         psram_bytes: PSRAM that the board has, 0 for none.
         firmware: MicroPython's name of the board.
+        firmware_from: where the image is to be had, for people; empty when it is that of micropython.org.
+        led: the setting `led` of node.json, or None.
         vfs: offset and size of the file system that the maker counts on, or None.
         interval: seconds between samples.
         publish: seconds between messages.
@@ -45,6 +47,8 @@ class Hardware:
     flash_bytes: int
     psram_bytes: int
     firmware: str
+    firmware_from: str
+    led: Mapping[str, Any] | None
     vfs: tuple[int, int] | None
     interval: int
     publish: int
@@ -100,6 +104,8 @@ def _hardware(kind: str, data: Mapping[str, Any], folder: Path) -> Hardware:
         flash_bytes=int(flash["flash_bytes"]),
         psram_bytes=int(flash.get("psram_bytes", 0)),
         firmware=str(flash["firmware"]),
+        firmware_from=str(flash.get("firmware_from", "")),
+        led=_led(data["led"]) if "led" in data else None,
         vfs=vfs,
         interval=interval,
         publish=int(node.get("publish_s", interval)),
@@ -115,6 +121,10 @@ def _board(name: str, folder: Path) -> str:
         return f"{about['maker']} {about['name']}"
     except (OSError, ValueError, KeyError):
         return name
+
+
+def _led(led: Mapping[str, Any]) -> dict[str, Any]:
+    return {"pin": int(led["gpio"]), "low": bool(led.get("low", False))}
 
 
 def _row(

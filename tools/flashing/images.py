@@ -163,6 +163,7 @@ def from_manifest(
     cache: Path,
     offline: bool,
     progress: Callable[[int, int], None],
+    origin: str = "",
     manifest: Path = MANIFEST,
 ) -> Image:
     """The pinned image of a board: from the cache, or fetched into it.
@@ -174,6 +175,7 @@ def from_manifest(
         cache: directory of images.
         offline: take it from the cache or not at all.
         progress: told the bytes that are there and those in all.
+        origin: where an image that is not pinned is to be had, for people.
         manifest: the pinned images.
 
     Raises:
@@ -181,7 +183,11 @@ def from_manifest(
     """
     fitting = [pinned for pinned in load_manifest(manifest) if (pinned.board, pinned.chip) == (board, chip)]
     if not fitting:
-        raise FlashError(Exit.NO_FIRMWARE, f"{manifest.name} pins no MicroPython for {board} ({chip})")
+        raise FlashError(
+            Exit.NO_FIRMWARE,
+            f"{manifest.name} pins no MicroPython for {board} ({chip})",
+            f"Get it from {origin}." if origin else "",
+        )
     pinned = fitting[0]
     expected = pinned.sha256 or sha256.lower()
     if sha256 and sha256.lower() != expected:

@@ -141,6 +141,8 @@ def compose(
         "sensors": list(hardware.sensors if sensors is None else sensors),
         "spool": {"bytes": spool},
     }
+    if hardware.led is not None:
+        data["led"] = dict(hardware.led)
     if ntp:
         data["ntp"] = list(ntp)
     if keys:
