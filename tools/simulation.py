@@ -375,9 +375,23 @@ def _identity(
     else:
         identity = new_identity(site, name)
         if registrar is not None:
-            registrar.register(Enrolment(identity, kind))
+            _register(registrar, Enrolment(identity, kind))
     write_private(kept, json.dumps(Enrolment(identity, kind).record()).encode())
     return identity
+
+
+def _register(registrar: Registrar, enrolment: Enrolment) -> None:
+    try:
+        registrar.prepare(enrolment)
+    except FlashError as error:
+        if error.code is not Exit.NAME_TAKEN:
+            raise
+        raise FlashError(
+            error.code,
+            str(error),
+            "Choose other names with --name, or say --dir where these nodes' state is.",
+        ) from None
+    registrar.register(enrolment)
 
 
 def _registrar(sources: flash_settings.Sources, site: str) -> Registrar | None:
