@@ -12,6 +12,7 @@ import hashlib
 import resource
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from bench_store import CHANNELS, messages
@@ -26,6 +27,7 @@ from sensorhub.quality.rules import Rules
 from sensorhub.wire import encode_message
 
 BATCH = 1024
+CAMERA = ("luminance", "contrast", "sharpness", "overexposed", "motion", "objects")
 COMPARED = ("pm2_5", "pm10", "no2", "o3", "temperature", "humidity", "pressure", "pm1")
 
 
@@ -79,6 +81,18 @@ def main() -> None:
     print(
         f"memory of 1,000 nodes x 8 channels: {size / 2**20:.0f} MB of state at most, peak of this process {peak:.0f} MB"
     )
+
+    print("rules with cameras, 6 channels each")
+    for nodes, turns in ((1, 2000), (100, 200)):
+        rules = Rules()
+        batches = network(nodes, len(CAMERA), turns, rules, CAMERA)
+        batches = [replace(b, value=b.value % 0.9) for b in batches]
+        readings = nodes * len(CAMERA) * turns
+        started = time.process_time()
+        for batch in batches:
+            rules.judge(batch)
+        took = time.process_time() - started
+        print(f"{nodes:5} cameras                {took / readings * 1e6:10.2f}  {readings / took:15,.0f}")
 
     print("rules, neighbours and model  us/reading  readings/s/core")
     model = Model.load(shipped())
