@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from nodeboot import NONE, PARTITION
 
-from . import __version__, board, cose, senml
+from . import __version__, board, cose, forget, senml
 from .bus import Buses
 from .clock import Clock
 from .ecdsa import SigningKey
@@ -24,6 +24,8 @@ WELL_S = 300  # of good health, after which a start counts as a success
 TRIAL_S = 600  # that something on trial has until its first receipt
 SAFE_S = 1800  # of safe mode, after which a normal start is tried
 AWAKE_S = 45  # that the link of a sleeping node gets at most
+HOLD_S = 5  # that the button is held for set-up
+QUICK_S = 10  # a node that ran for longer was not switched off to be set up
 LEAD_MS = 3000  # that a sleeping node wakes up before its sample
 RECORDS = 64  # kept in RAM at most, about what a message holds
 # The gateway takes messages of twice this size; but values, pack and message are on the heap at the same time.
@@ -124,6 +126,7 @@ class App:
                 self.restart,
                 self._update,
                 self._now,
+                lambda reason: self.link.tell("refused", reason),
             )
         self.link = Link(
             config,
@@ -186,10 +189,6 @@ class App:
 
             light = board.led(self.config.led_pin, self.config.led_low)
             works.append(show(light, self._stage))
-        from .button import watch
-
-        pin = self.config.button_pin
-        works.append(watch(board.Nvs(), board.button(pin) if pin >= 0 else None, self.restart))
         self._tasks = [asyncio.create_task(guard(work)) for work in works]
         try:
             await self._ended.wait()
@@ -292,11 +291,21 @@ class App:
     async def _supervise(self):
         """Feed the watchdog, confirm what is on trial or give it up, and leave safe mode. Real time, once a second."""
         life = self.life
+        pressed = board.button(self.config.button_pin) if self.config.button_pin >= 0 else bool
+        held = HOLD_S  # until it was seen released: what is always low is no button
         seconds = noted = 0
         confirmed = False
         while True:
             if self.healthy:
                 self.watchdog.feed()
+            held = held + 1 if pressed() else 0
+            if held == HOLD_S or seconds == QUICK_S:
+                from .button import STARTS, note
+
+                note(board.Nvs(), STARTS if held == HOLD_S else 0)
+                forget("button")
+                if held == HOLD_S:
+                    self.restart("the button was held: set-up is next")
             now = self._now()
             if self._tls and self.link.online and now and seconds >= noted:
                 # the broker's certificate is valid on this date: a time server that lies about years is found out

@@ -14,7 +14,7 @@ def main(life, root="", path="node.json"):
     if config and ready and not _asked(config.button_pin):
         app = App(config, directory=root, life=life, path=path)
         running.append(app)
-        forget("orders", "config")
+        forget("orders", "config", "button")
         asyncio.run(app.run())
         if app.sleep_ms:
             board.deep_sleep(app.sleep_ms)

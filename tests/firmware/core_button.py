@@ -8,11 +8,13 @@ import sys
 sys.path.insert(0, os.getenv("PROJECT") + "/firmware/sim")
 
 import core_board
+import core_life
 import machine
 import network
 from core_boot import Nvs, boot
-from sensornode import board, button, node, setup
-from sensornode.button import LOOK_S, QUICK_S, STARTS, asked, watch
+from sensornode import app as application
+from sensornode import board, node, setup
+from sensornode.button import STARTS, asked
 from sensornode.config import check
 
 
@@ -26,88 +28,63 @@ class Numbers(Nvs):
         self.set_blob(key, value)
 
 
-class Holding:
-    """A person at the button: what it says at each look, and how long the program waits in between."""
-
-    def __init__(self, looks):
-        self.looks = list(looks)
-        self.waited = 0
-
-    def __call__(self):
-        return self.looks.pop(0)
-
-
-async def play(nvs, pressed, seconds=1000):
-    """Let `watch` run; returns why it wants to start again and when."""
-    original = asyncio.sleep
-    reasons = []
-    waited = [0]
-
-    async def sleep(wait):
-        waited[0] += wait
-        if waited[0] > seconds or reasons or (pressed and not pressed.looks):
-            raise asyncio.CancelledError
-        await original(0)
-
-    asyncio.sleep = sleep
-    try:
-        await watch(nvs, pressed, reasons.append)
-    except asyncio.CancelledError:
-        pass
-    finally:
-        asyncio.sleep = original
-    return reasons
-
-
 def looks(*spans):
-    """(held, seconds) one after the other, as the button is looked at."""
-    return [held for held, seconds in spans for _ in range(int(seconds / LOOK_S + 0.5))]
+    """(held, seconds) one after the other, as the button is looked at once a second."""
+    return [held for held, seconds in spans for _ in range(seconds)]
+
+
+async def play(pressed, seconds=0):
+    """Let a node run with a button that says this at each look, or without one for some seconds; returns why it starts again."""
+    app = core_life.node(button={"pin": 4 if pressed else -1})
+    turns = len(pressed) or seconds
+    with core_board.Replaced((board, "button", lambda pin: lambda: bool(pressed) and pressed.pop(0))):
+        await core_life.supervise(app, turns)
+    return app.ending
 
 
 async def test_a_button_held_for_5_s_opens_set_up_at_the_next_start():
-    nvs = Numbers()
-    assert len(await play(nvs, Holding(looks((False, 1), (True, 5.2))))) == 1
-    assert asked(nvs, False, 0)
-    assert not asked(nvs, False, 0)  # once
+    assert "set-up" in await play(looks((False, 1), (True, 6)))
+    assert asked(board.Nvs(), False, 0)
+    assert not asked(board.Nvs(), False, 0)  # once
+    assert "set-up" in await play(looks((True, 60), (False, 1), (True, 6)))  # stuck, and then let go of
 
 
 async def test_what_is_no_long_press_does_nothing():
     for spans in (
-        ((False, 1), (True, 4.6), (False, 1), (True, 4.6), (False, 1)),
+        ((False, 1), (True, 4), (False, 1), (True, 4), (False, 1)),
         ((True, 60),),  # a pin that is always low: no button is there, or it is stuck
         ((False, 60),),
         ((True, 60), (False, 1), (True, 1)),
     ):
-        nvs = Numbers()
-        assert not await play(nvs, Holding(looks(*spans))), spans
-        assert nvs.changes == 0
-        assert not asked(nvs, True, 0)
-    nvs = Numbers()
-    assert await play(nvs, Holding(looks((True, 60), (False, 1), (True, 6))))  # stuck, and then let go of
+        assert not await play(looks(*spans)), spans
+        assert board.Nvs().get_int("setup", 0) == 0
+        assert not asked(board.Nvs(), True, 0)
 
 
 async def test_without_a_button_power_that_comes_five_times_does_it():
     nvs = Numbers()
-    for _ in range(STARTS - 1):
-        assert not asked(nvs, True, -1)
-        await play(nvs, None, QUICK_S - 1)
-    assert asked(nvs, True, -1)
-    for _ in range(STARTS - 1):  # and again from the start
-        assert not asked(nvs, True, -1)
+    for _ in range(2):  # and again from the start
+        for _ in range(STARTS - 1):
+            assert not asked(nvs, True, -1)
+        assert asked(nvs, True, -1)
 
 
 async def test_a_start_that_lasted_or_was_a_reset_begins_the_count_anew():
+    for seconds, counted in ((application.QUICK_S, 3), (application.QUICK_S + 2, 0)):
+        app = core_life.node(button={"pin": -1})
+        board.Nvs().set_int("setup", 0)
+        nvs = board.Nvs()
+        for _ in range(3):
+            asked(nvs, True, -1)
+        await core_life.supervise(app, seconds)
+        assert board.Nvs().get_int("setup", 0) == counted
     nvs = Numbers()
-    for _ in range(3 * STARTS):
-        assert not asked(nvs, True, -1)
-        await play(nvs, None, QUICK_S + 1)
     for turn in range(3 * STARTS):
         assert not asked(nvs, turn % 3 != 0, -1)
-    for _ in range(3 * STARTS):  # with a button the power may come as it likes, and nothing is written
-        changes = nvs.changes
+    changes = nvs.changes
+    for _ in range(3 * STARTS):  # with a button the power may come as it likes
         assert not asked(nvs, True, 0)
-        assert nvs.changes <= changes + 1
-        changes = nvs.changes
+    assert nvs.changes <= changes + 1
 
 
 async def test_a_power_cut_at_any_change_only_delays_it():
@@ -196,4 +173,3 @@ async def test_the_portal_that_nobody_uses_closes_and_changes_nothing():
     with open("node.json") as file:
         assert json.load(file) == before
     network.WLAN.networks = None
-    assert button.HOLD_S == 5
