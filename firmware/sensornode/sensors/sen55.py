@@ -19,8 +19,13 @@ _RESET = const(0xD304)
 _WARM_MS = const(30_000)
 _LATE_MS = const(3000)
 
+# Only a warning: in great cold or heat the fan takes longer to get there, and starting it again would not help.
+_SPEED = const(21)
+_SPEED_MS = const(300_000)
+_CLEANING = const(19)  # for 10 s, once a week
+
 _FAULTS = (
-    (21, "the fan turns too fast or too slowly"),
+    (_SPEED, "the fan turns too fast or too slowly"),
     (7, "the gas sensor fails"),
     (6, "the humidity sensor fails"),
     (5, "the laser fails"),
@@ -67,10 +72,13 @@ class Sensor(SensirionPart):
         self._since = self.clock.uptime_ms()
 
     async def measure(self):
-        if self.clock.uptime_ms() - self._since < _WARM_MS:
+        running = self.clock.uptime_ms() - self._since
+        if running < _WARM_MS:
             return {}
         await self.command(_STATUS, 20, 2)
         status = self.words[0] << 16 | self.words[1]
+        if status == 1 << _SPEED and running < _SPEED_MS or status == 1 << _CLEANING:
+            return {}
         for bit, what in _FAULTS:
             if status >> bit & 1:
                 raise self.error("%s (status 0x%08x)" % (what, status))

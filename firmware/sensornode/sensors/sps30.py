@@ -20,10 +20,16 @@ _VERSION = const(0xD100)
 _STATUS = const(0xD206)
 _RESET = const(0xD304)
 _WARM_MS = const(30_000)
-_LATE_MS = const(3000)
+_LATE_MS = const(
+    8500
+)  # it measures each second, but not in the 10 s in which it cleans its fan; a read may take 10 s
+
+# Only a warning: in great cold or heat the fan takes longer to get there, and starting it again would not help.
+_SPEED = const(21)
+_SPEED_MS = const(300_000)
 
 _FAULTS = (
-    (21, "the fan turns too fast or too slowly"),
+    (_SPEED, "the fan turns too fast or too slowly"),
     (5, "the laser's current is wrong"),
     (4, "the fan stands still"),
 )
@@ -55,11 +61,14 @@ class Sensor(SensirionPart):
         self._since = self.clock.uptime_ms()
 
     async def measure(self):
-        if self.clock.uptime_ms() - self._since < _WARM_MS:
+        running = self.clock.uptime_ms() - self._since
+        if running < _WARM_MS:
             return {}
         if self._tells:
             await self.command(_STATUS, 1, 2)
             status = self.words[0] << 16 | self.words[1]
+            if status == 1 << _SPEED and running < _SPEED_MS:
+                return {}
             for bit, what in _FAULTS:  # section 4.4
                 if status >> bit & 1:
                     raise self.error("%s (status 0x%08x)" % (what, status))
