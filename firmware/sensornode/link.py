@@ -61,6 +61,7 @@ class Link:
         self._topic = "sensorhub/v1/%s/%s/" % (config.site, config.node)
         self._message = memoryview(bytearray(spool.longest))
         self._wake = asyncio.Event()
+        self._farewell = "asleep" if config.sleep else "offline"
         self._news = False  # what is said of the node has changed in this connection
         self._answered = False
         self._dated = dated if tls else None
@@ -166,10 +167,10 @@ class Link:
         self._undated = False
 
     async def stop(self):
-        """Say that the node goes offline on purpose, and close; `run` must have been cancelled."""
+        """Say that the node goes offline, or to sleep, on purpose, and close; `run` must have been cancelled."""
         if not self._client.down.is_set():
             try:
-                await self._client.publish(self._topic + "status", self._status("offline"), 1, True)
+                await self._client.publish(self._topic + "status", self._status(self._farewell), 1, True)
             except (OSError, MqttError, asyncio.TimeoutError):
                 pass
         await self._client.close(polite=True)

@@ -108,7 +108,7 @@ def discovery(
         "components": components,
         "state_topic": topic(site, node, "state"),
         "availability_topic": topic(site, node, "status"),
-        # a node that says it sleeps is well; only the last will, or a farewell, is not
+        # a node that is asleep is well
         "availability_template": "{{ 'offline' if value_json.state == 'offline' else 'online' }}",
         "qos": 1,
     }

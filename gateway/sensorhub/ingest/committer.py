@@ -417,7 +417,7 @@ class Committer:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
         said = self.states.setdefault(node, {})
-        if fields.get("state") in ("online", "offline"):
+        if fields.get("state") in ("online", "offline", "asleep"):
             said["state"] = fields["state"]
         if type(fields.get("rssi")) is int:
             said["rssi"] = fields["rssi"]
