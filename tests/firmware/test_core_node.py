@@ -159,6 +159,7 @@ def test_a_node_that_sleeps_between_its_samples_loses_none(
     node.stop()
     assert gateway.times[:count] == [START + 3600 * n for n in range(count)]
     assert gateway.gaps == gateway.clones == 0
+    assert "asleep" in {status["state"] for status in gateway.status}
     boots = [message.signed.boot for message in gateway.log[:count]]
     assert boots == sorted(set(boots))  # each sample in a life of its own
     connects = {announce.signed.boot for announce in gateway.announces}
