@@ -20,7 +20,11 @@ import pytest
 from sensorhub.log.entries import ARTEFACT, REVIEW, VerdictEntry, decode_entry
 from sensorhub.quality import follower as module
 from sensorhub.quality.follower import RulesFollower
-from sensorhub.quality.model import shipped
+from sensorhub.quality.model import ModelFile, shipped
+from sensorhub.quality.training import promotion
+from sensorhub.quality.training.grids import Grid, read
+from sensorhub.quality.training.site import Gate
+from sensorhub.status import StatusFile
 from sensorhub.store import SqliteStore
 
 START = 1_700_006_400
@@ -263,6 +267,81 @@ def test_bench_on_the_packaged_sample_shows_that_neighbours_and_model_help(call)
     shown = call("quality", "bench").stdout
     means = [float(line.split("|")[2]) for line in shown.splitlines() if line.startswith("| rules")]
     assert means[0] < means[1] < means[2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"judge": "rules/2", "model": None, "model_error": None}, "rules/2"),
+        ({"judge": "rules/2+evidence/1", "model": "ab" * 32}, "rules/2+evidence/1 with model abababababab"),
+        (
+            {"judge": "rules/2+evidence/1", "model": None, "model_error": "it did not answer within 20 s"},
+            "without the model: it did not answer within 20 s",
+        ),
+    ],
+)
+def test_status_says_with_what_is_judged(call, tmp_path, fields, said):
+    StatusFile(tmp_path / "data", "quality").write({"cursor": 7, **fields})
+    assert said in call("status").stdout
+
+
+def test_status_lists_what_is_muted(call, site):
+    call(
+        "quality",
+        "review",
+        "mute",
+        "cedar",
+        "temperature",
+        "2099-01-01",
+        "--reason",
+        "on the roof",
+        "--by",
+        "Ada",
+    )
+    follow(site)
+    StatusFile(site.path.parent, "quality").write({"cursor": 7})
+    assert "cedar temperature muted until 2099-01-01 00:00 by Ada: on the roof" in call("status").stdout
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_only_a_better_model_is_kept_and_recorded(house, tmp_path, monkeypatch, better):
+    model = ModelFile(tmp_path / "new" / "anomaly.tflite", shipped().sha256)
+    model.path.parent.mkdir()
+    model.path.write_bytes(shipped().path.read_bytes())
+    for suffix in (".json", ".md"):
+        model.path.with_suffix(suffix).write_text("{}")
+    found = Gate({"spike": 0.5}, {"spike": 0.6 if better else 0.5}, better)
+    monkeypatch.setattr(promotion, "gate", lambda *_: found)
+    monkeypatch.setattr(promotion, "grid_of", lambda _: None)
+    told = promotion.promote(house.reader, model, shipped(), tmp_path / "models")
+    assert told.gate == found
+    if not better:
+        assert told.kept is None
+        assert not (tmp_path / "models").exists()
+        return
+    assert told.kept.read_bytes() == shipped().path.read_bytes()
+    assert told.kept.with_suffix(".json").exists()
+    entry = decode_entry(house.reader.entry(promotion.record(told, house.append)))
+    assert (entry.what, entry.sha256.hex()) == ("model", shipped().sha256)
+    assert json.loads(entry.description) == {"file": told.kept.name, "old": found.old, "new": found.new}
+
+
+def test_a_sites_table_is_what_training_reads(tmp_path):
+    grid = Grid(
+        START + 600.0 * np.arange(4),
+        600.0,
+        ("a", "b"),
+        np.array([47.1, np.nan]),
+        np.array([15.4, np.nan]),
+        {"pm2_5": np.array([[1.5, 2.0], [np.nan, 2.25], [1.0, np.nan], [3.0, 4.0]])},
+    )
+    assert promotion.write_table(grid, tmp_path / "site.csv") == 6
+    again = read(tmp_path / "site.csv")
+    assert again.nodes == grid.nodes
+    assert again.cadence == grid.cadence
+    np.testing.assert_array_equal(again.time, grid.time)
+    np.testing.assert_array_equal(again.values["pm2_5"], grid.values["pm2_5"])
+    np.testing.assert_array_equal(again.latitude, grid.latitude)
 
 
 def test_training_without_tensorflow_says_what_to_install(call, tmp_path):

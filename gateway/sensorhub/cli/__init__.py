@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -137,6 +138,8 @@ def status() -> None:
         told = told or _judging(record)
         table.add_row(name, f"{age:.0f} s", str(record.get("cursor", "")), str(told))
     Console().print(table)
+    for line in _muted(context.settings().data_dir):
+        typer.echo(line)
 
 
 def _judging(record: Mapping[str, Any]) -> str:
@@ -145,6 +148,27 @@ def _judging(record: Mapping[str, Any]) -> str:
         return f"{record['judge']}, without the model: {record['model_error']}"
     model = record.get("model")
     return f"{record['judge']} with model {model[:12]}" if model else str(record.get("judge", ""))
+
+
+def _muted(data_dir: Path) -> Iterator[str]:
+    """The series that people muted, as far as the store has followed the log."""
+    from datetime import UTC, datetime
+
+    from sensorhub.log.reader import LogReader
+    from sensorhub.quality.reviews import WHAT, mutes, said_in
+    from sensorhub.store import SqliteReader, StoreError
+
+    path = data_dir / "store.sqlite"
+    if not path.exists():
+        return
+    try:
+        with contextlib.closing(SqliteReader(path)) as store, LogReader(data_dir / "log") as reader:
+            found = mutes(said_in(reader, store.artefacts(WHAT)), time.time())
+    except StoreError:
+        return
+    for (node, channel), each in sorted(found.items()):
+        until = datetime.fromtimestamp(each.review.until or 0, UTC).strftime("%Y-%m-%d %H:%M")
+        yield f"{node} {channel} muted until {until} by {each.review.by}: {each.review.reason}"
 
 
 @app.command()

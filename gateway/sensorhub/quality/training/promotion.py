@@ -41,11 +41,8 @@ def write_table(grid: Grid, path: Path) -> int:
         file.write(",".join(COLUMNS) + "\n")
         for channel, values in grid.values.items():
             for j, node in enumerate(grid.nodes):
-                place = (
-                    f"{grid.latitude[j]!r},{grid.longitude[j]!r}"
-                    if grid.latitude[j] == grid.latitude[j]
-                    else ","
-                )
+                latitude, longitude = float(grid.latitude[j]), float(grid.longitude[j])
+                place = f"{latitude!r},{longitude!r}" if latitude == latitude else ","
                 for at, value in zip(grid.time.tolist(), values[:, j].tolist(), strict=True):
                     if value == value:
                         file.write(f"{node},{channel},{at!r},{value!r},{place}\n")
