@@ -67,9 +67,9 @@ class Running:
         assert not self._thread.is_alive()
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
-    made = EmbeddedBroker(tmp_path, port=0, kind="mosquitto")
+@pytest.fixture(params=["mosquitto", "amqtt"])
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    made = EmbeddedBroker(tmp_path, port=0, kind=request.param)
     for node in ("roof", "attic"):
         made.users.add(node, PASSWORD)
     with made:
@@ -170,6 +170,7 @@ def test_pictures_of_enrolled_nodes_are_kept_also_those_that_came_meanwhile(
     assert [kept.path.read_bytes() for kept in box.of("roof")] == pictures[:2]
 
 
+@pytest.mark.parametrize("broker", ["mosquitto"], indirect=True)  # amqtt sends nothing again
 def test_a_disk_that_takes_nothing_leaves_the_picture_at_the_broker(
     tmp_path: Path,
     written: Any,
