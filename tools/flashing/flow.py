@@ -525,6 +525,8 @@ class Flash:
             step.say(
                 f"{sum(sizes) / 1024:.0f} kB in {len(writes)} parts, each verified, {spent:.1f} s on the wire"
             )
+        if board.port.startswith("socket:"):
+            self.screen.line("    reset the board now: a TCP socket has no line for it")
         whole = self.wishes.existing != KEEP
         self.screen.line("    by hand: " + board.manual(writes, erase_all=erase_all, whole=whole))
 
