@@ -53,13 +53,14 @@ def test_most_of_what_needs_no_hardware_is_executed(
         if name not in PICTURES:
             tests.setdefault(file, []).append(name)
 
-    def run(file: Path) -> list[str]:
+    def run(file: Path) -> None:
         folder = tmp_path / file.stem
         folder.mkdir()
         omit = (UNTRACED[file.name],) if file.name in UNTRACED else ()
         measured = type(device)(device.micropython, python(*omit))
-        results = measured.run(file, tests[file], "cpython", folder, timeout=600)
-        return [f"{file.name} {name}: {one.output}" for name, one in results.items() if not one.passed]
+        measured.run(
+            file, tests[file], "cpython", folder, timeout=600
+        )  # whether they pass is test_device.py's question
 
     (tmp_path / "node").mkdir()
     measured = type(device)(device.micropython, python())
@@ -72,9 +73,8 @@ def test_most_of_what_needs_no_hardware_is_executed(
     node.configure()
     node.start()
     with ThreadPoolExecutor(4) as threads:
-        failures = [failure for each in threads.map(run, tests) for failure in each]
+        list(threads.map(run, tests))
     assert node.wait() == 0, node.output
-    assert not failures, "\n".join(failures)
 
     def coverage(*arguments: str) -> str:
         done = subprocess.run(
