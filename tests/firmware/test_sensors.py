@@ -33,7 +33,11 @@ def firmware(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The module `assembly`, with the firmware on the import path for as long as the test runs."""
     before = set(sys.modules)
     monkeypatch.setenv("PROJECT", str(PROJECT))
-    monkeypatch.setattr(sys, "path", [str(PROJECT / "firmware"), str(HERE), str(PROJECT / "firmware" / "sim" / "cpython"), *sys.path])
+    monkeypatch.setattr(
+        sys,
+        "path",
+        [str(PROJECT / "firmware"), str(HERE), str(PROJECT / "firmware" / "sim" / "cpython"), *sys.path],
+    )
     yield importlib.import_module("assembly")
     for name in set(sys.modules) - before:
         del sys.modules[name]
