@@ -322,6 +322,7 @@ def town(looks, sender) -> Watch:
             watch.look("third", time + 7, sort, frame=held if (day, hour) == (4, 12) else None)
         watch.sender.send("roof", time + 300, [("humidity", 97.0 if day == 3 and hour < 9 else 60 + hour, 0)])
         watch.sender.send("gate", time - 200, [("pm2_5", 15.0 + 2 * hour + 150 * foggy, 0)])
+        watch.sender.send("yard", time - 100, [("pm10", 30.0 + hour, 0)])
     watch.sender.messages = [(k, m) for k, (_, m) in enumerate(watch.sender.messages)]
     return watch
 

@@ -208,3 +208,39 @@ def test_numbers_aside_are_filled_and_finite():
     varied = found.aside.std(axis=0) > 0
     # dead values, zeros, gaps, constants of the channel and of this regular network may stay the same
     assert np.count_nonzero(varied) >= ASIDE - 8
+
+
+DEAD, RISES = 8, 42
+
+
+def test_a_dead_sensors_value_counts_only_where_it_is_out_of_place():
+    """0.0 is what a dead thermometer says, and a true temperature in winter."""
+    network = Network()
+    rng = np.random.default_rng(4)
+    for hour in range(100):
+        for j, node in enumerate(PLACES):
+            value = (
+                0.0 if node == "cedar" and hour > 90 else (0.2 if hour > 60 else 12.0) + rng.normal(0, 0.1)
+            )
+            if node == "birch" and hour in (30, 31):
+                value = 0.0
+            network.say(node, 1.7e9 + hour * HOUR + j, temperature=round(float(value), 1))
+    dead = network.evidence().aside[:, DEAD] > 0
+    hours = (network.all().time - 1.7e9) // HOUR
+    birch, cedar = network.mask("birch", "temperature"), network.mask("cedar", "temperature")
+    assert dead[birch & np.isin(hours, (30, 31))].all()
+    assert np.count_nonzero(dead) == 2
+    assert not dead[cedar & (hours > 90)].any()
+
+
+def test_a_series_is_known_by_how_often_it_rose_above_its_neighbours():
+    network = weather(240, wrong=lambda n, h, v: v + 12 * (n == "birch" and h >= 100 and int(h) % 10 < 2))
+    found = network.evidence()
+    rises = np.expm1(found.aside[:, RISES])
+    last = {node: rises[network.mask(node, "temperature")][-1] for node in PLACES}
+    assert 5 < last["birch"] <= 15
+    assert max(last[node] for node in PLACES if node != "birch") < 3
+    # a reading's own rise is not among those that went before
+    birch = network.mask("birch", "temperature")
+    first = np.flatnonzero(birch & (network.all().time >= 1.7e9 + 100 * HOUR))[0]
+    assert rises[first] < 1

@@ -205,7 +205,7 @@ class Failing:
             raise RuntimeError("tensor 7 is gone")
         if self._how == "stalls":
             self.release.wait(60)
-        return np.full((len(inputs[0]), 8), np.nan, np.float32)
+        return np.full((len(inputs[0]), 9), np.nan, np.float32)
 
 
 @pytest.mark.parametrize("how", ["raises", "stalls", "answers nonsense"])

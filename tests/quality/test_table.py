@@ -50,6 +50,30 @@ def test_faulty_rows_score_above_all_sound_ones(with_model):
     assert np.median(odds[faulty]) > np.quantile(odds[~faulty & late], 0.99)
 
 
+def test_smoke_at_one_node_is_let_through_and_an_offset_is_not():
+    """Puffs that rise within ten minutes and fade, and a level that jumps and keeps all of the usual unrest."""
+    rng = np.random.default_rng(6)
+    steps = 6 * 24 * 12
+    common = np.zeros(steps)
+    for k in range(1, steps):
+        common[k] = 0.99 * common[k - 1] + rng.normal(0, 0.05)
+    value = 9 * np.exp(common[:, None] + rng.normal(0, 0.06, (steps, 5)))
+    puffs = np.zeros(steps, bool)
+    for start in range(steps - 600, steps - 150, 73):
+        course = rng.uniform(50, 110) * np.exp(-np.arange(9) / rng.uniform(1.5, 3)) * rng.uniform(0.8, 1.2, 9)
+        value[start : start + 9, 2] += course
+        puffs[start : start + 9] = course > 16
+    value[-100:, 3] += 45
+    rows = [
+        (f"n{j}", "pm2_5", START + 600 * k, round(float(value[k, j]), 1), 39.9 + 0.01 * j, 116.3)
+        for k in range(steps)
+        for j in range(5)
+    ]
+    odds = odds_of(*columns(rows), model=Model.load(shipped())).reshape(steps, 5)
+    assert (odds[puffs, 2] < 0).mean() > 0.9
+    assert (odds[-90:, 3] > 0).mean() > 0.6
+
+
 def test_the_order_of_rows_does_not_matter():
     rows, mixed = table(60), table(60, shuffle=True)
     a = dict(zip([(r[0], r[2]) for r in rows], odds_of(*columns(rows), model=None), strict=True))

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from sensorhub.errors import SensorhubError
-from sensorhub.quality.model import CLASSES, Model, ModelFile
+from sensorhub.quality.model import CLASSES, LOCAL, Model, ModelFile
 from sensorhub.quality.training import faults, measure
+from sensorhub.quality.training.events import far_apart, local_events, of_one_place, other_yards
 from sensorhub.quality.training.examples import beside, build, evidence_of, examples_of
-from sensorhub.quality.training.faults import FAMILIES, inject
+from sensorhub.quality.training.faults import BETWEEN, FAMILIES, inject
 from sensorhub.quality.training.grids import Grid, read
 
 
@@ -59,11 +60,56 @@ def test_faults_follow_from_the_seed_and_are_where_the_labels_say():
         assert (np.abs(a.grid.values[channel] - values)[sound] < 5).all()
         kinds |= set(np.unique(a.label[channel]).tolist())
         assert 0.03 < faulty.mean() < 0.5
-    assert kinds == set(range(len(CLASSES)))
+    assert kinds == set(range(LOCAL))
     assert (inject(clean, 5).label["pm2_5"] != a.label["pm2_5"]).any()
 
 
-@pytest.mark.parametrize("name", CLASSES[1:])
+def test_local_events_are_true_of_their_node_and_not_of_the_others():
+    clean = grid(24 * 60)
+    with_events, local = local_events(clean, np.random.default_rng(1))
+    assert (with_events.values["temperature"] == clean.values["temperature"]).all()
+    more = with_events.values["pm2_5"] - clean.values["pm2_5"]
+    assert (more[local["pm2_5"] & ~of_one_place(clean)["pm2_5"]] >= 11.9).all()
+    # several small ones may add up
+    assert (np.abs(more[~local["pm2_5"]]) <= 36).all()
+    assert 0.001 < local["pm2_5"].mean() < 0.2
+    # the nodes differ in how much they have of them
+    shares = np.sort((more > 12).mean(axis=0))
+    assert shares[-1] > 3 * shares[0]
+    same, _ = local_events(clean, np.random.default_rng(1))
+    np.testing.assert_array_equal(same.values["pm2_5"], with_events.values["pm2_5"])
+
+
+def test_faults_come_on_top_of_local_events():
+    clean = grid(24 * 60)
+    found = inject(clean, 7, events=True)
+    labels = np.unique(found.label["pm2_5"])
+    assert set(labels.tolist()) >= {0, CLASSES.index("offset"), LOCAL}
+    assert not (found.family["pm2_5"][found.label["pm2_5"] == LOCAL] > 0).any()
+
+
+def test_what_lies_between_dead_readings_is_sound():
+    clean = grid(24 * 200)
+    found = inject(clean, 3)
+    for channel, values in clean.values.items():
+        between = found.family[channel] == BETWEEN
+        assert between.any()
+        assert (found.label[channel][between] == 0).all()
+        np.testing.assert_allclose(found.grid.values[channel][between], values[between], atol=4)
+
+
+def test_other_networks_made_of_one_keep_its_shape_and_hold_no_faults():
+    clean = grid(24 * 40)
+    for made in (other_yards(clean, np.random.default_rng(2)), far_apart(clean, np.random.default_rng(2))):
+        assert made.nodes == clean.nodes
+        for channel, values in made.values.items():
+            assert values.shape == clean.values[channel].shape
+            assert np.isfinite(values).mean() > 0.9
+    stretched = far_apart(clean, np.random.default_rng(2)).latitude
+    assert np.ptp(stretched) > 1.9 * np.ptp(clean.latitude)
+
+
+@pytest.mark.parametrize("name", CLASSES[1:LOCAL])
 def test_a_class_can_be_left_out(name):
     labels = inject(grid(24 * 120), 4, without=name).label.values()
     assert not any((label == CLASSES.index(name)).any() for label in labels)
@@ -129,7 +175,7 @@ def test_a_small_training_run_gives_a_model_that_loads(tmp_path):
     from sensorhub.quality.training.train import Plan, Source, train
 
     write(tmp_path / "table.csv", grid(24 * 40))
-    plan = Plan(seed=3, rounds=1, epochs=1, keep=0.2, leave_out_epochs=0)
+    plan = Plan(seed=3, rounds=1, epochs=1, keep=0.2, leave_out_epochs=0, workers=1)
     source = Source(tmp_path / "table.csv", "Made up (2024)", "CC0")
     told: list[str] = []
     facts = train([source], tmp_path / "model", plan, tell=told.append)
@@ -152,6 +198,9 @@ def test_without_tensorflow_training_says_what_to_install(monkeypatch):
 
 
 def test_build_varies_and_joins_networks():
-    examples = build([grid(24 * 20)], 1, rounds=3, keep=0.3)
+    examples = build([grid(24 * 20)], 1, rounds=5, keep=0.3)
     assert examples.label.size > 500
-    assert set(np.unique(examples.label)) > {0}
+    assert set(np.unique(examples.label)) > {0, LOCAL}
+    shared = build([grid(24 * 20)], 1, rounds=5, keep=0.3, workers=2)
+    for name in ("window", "label", "weight"):
+        np.testing.assert_array_equal(getattr(shared, name), getattr(examples, name))

@@ -131,7 +131,8 @@ def quiet(page: Page) -> None:
     assert [e for e in page.severe() if e["source"] != "network"] == []
 
 
-def test_it_shows_nodes_facts_chart_and_newest_readings(page, beijing_server):
+def test_it_shows_nodes_facts_chart_and_newest_readings(page, beijing, beijing_server):
+    beijing.settle()  # its processes have just written their status
     page.open(beijing_server.url)
     page.wait_text("#chart-title", "PM2.5 in µg/m³ at aotizhongxin")
     assert page.nodes() == ["aotizhongxin", "changping", "dongsi", "dongsi-minutes"]

@@ -212,13 +212,13 @@ async def test_an_explanation_that_takes_too_long_is_ended(client, monkeypatch):
 
 
 async def test_one_is_made_at_a_time_and_few_wait(client, monkeypatch):
-    running, most = 0, 0
+    running, most, gate = 0, 0, asyncio.Event()
 
     async def made(self, *args):
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0.2)
+        await gate.wait()
         running -= 1
         return json.dumps({"picture": "", "asked": str(args)}).encode()
 
@@ -229,7 +229,11 @@ async def test_one_is_made_at_a_time_and_few_wait(client, monkeypatch):
         async with client.get(path) as response:
             return response.status
 
-    found = await asyncio.gather(*map(status, paths))
+    asked = [asyncio.create_task(status(path)) for path in paths]
+    while sum(task.done() for task in asked) < 4:  # the others are refused at once
+        await asyncio.sleep(0.01)
+    gate.set()
+    found = await asyncio.gather(*asked)
     assert most == 1
     assert sorted(found) == [200] * 4 + [503] * 4
     assert await status(paths[found.index(200)]) == 200

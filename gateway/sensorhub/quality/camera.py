@@ -27,11 +27,15 @@ _CAMERA: Final = 0
 _REST: Final = len(LOOK)
 _HUMIDITY: Final = _REST + 1
 _PARTICLES: Final = _REST + 2
+_DUST: Final = _REST + 3
 KINDS: Final[Mapping[str, int]] = {
     **{name: kind for kind, name in enumerate(LOOK)},
     **{name: _REST for name in BY_NAME if name == "objects" or name.startswith("motion_")},
     "humidity": _HUMIDITY,
     "pm2_5": _PARTICLES,
+    "pm1": _DUST,
+    "pm4": _DUST,
+    "pm10": _DUST,
 }
 
 #: What each flag leaves of the score of every channel of the camera. A picture that only stands elsewhere still tells something.
@@ -143,6 +147,11 @@ _NODE: Final[Mapping[str, tuple[str, tuple[int, ...], float]]] = {
 }
 
 
+def of_camera(channel: str) -> bool:
+    """Whether a channel is one of a camera's."""
+    return KINDS.get(channel, _HUMIDITY) <= _REST
+
+
 @dataclass(frozen=True, slots=True)
 class Sight:
     """What cameras tell of the records of a batch, in its order.
@@ -190,10 +199,11 @@ class Cameras:
         self._names: dict[str, int] = {}
         self._places: dict[str, tuple[float, float]] = {}
         self._state: dict[str, NDArray[Any]] = {}
-        self._met: dict[int, list[int]] = {_CAMERA: [], _HUMIDITY: [], _PARTICLES: []}
+        # nodes by what they tell, as sets that keep their order
+        self._met: dict[int, dict[int, None]] = {kind: {} for kind in (_CAMERA, _HUMIDITY, _PARTICLES, _DUST)}
         self._lat = np.zeros(0)
         self._lon = np.zeros(0)
-        self._near = {kind: np.zeros((0, NEAR), np.int64) for kind in self._met}
+        self._near = {kind: np.zeros((0, NEAR), np.int64) for kind in (_CAMERA, _HUMIDITY, _PARTICLES)}
         self._grow(16)
 
     # -- taking in
@@ -229,8 +239,9 @@ class Cameras:
         number = self._names.get(node)
         if number is not None:
             self._lat[number], self._lon[number] = latitude, longitude
-            for each in range(len(self._names)):
-                self._choose(each)
+            if self._met[_CAMERA]:
+                for each in range(len(self._names)):
+                    self._choose(each)
 
     def newest(self, node: str) -> Look | None:
         """The newest look of a node's camera, or None when it has none."""
@@ -283,7 +294,7 @@ class Cameras:
                 who, when, values, frame, batch.boot[of[first]].astype(np.int64), tick
             )
             sight.flags[mine], sight.weight[mine] = flags[view], weight[view]
-        dusty = kind == _PARTICLES
+        dusty = (kind == _PARTICLES) | (kind == _DUST)
         if dusty.any() and self._met[_CAMERA]:
             sight.haze[rows[dusty]] = self._haze(node[dusty], time[dusty], tick)
         for number, name in ((_HUMIDITY, "humidity"), (_PARTICLES, "particles")):
@@ -633,11 +644,13 @@ class Cameras:
             witness = _CAMERA if 0 <= kind <= _REST else kind
             if kind < 0 or node in self._met[witness]:
                 continue
-            self._met[witness].append(node)
+            self._met[witness][node] = None
             self._choose(node)
             # only cameras ask everybody, particles ask cameras
-            asking = self._met[_CAMERA] + (self._met[_PARTICLES] if witness == _CAMERA else [])
-            for other in asking:
+            asking = set(self._met[_CAMERA])
+            if witness == _CAMERA:
+                asking.update(self._met[_PARTICLES], self._met[_DUST])
+            for other in sorted(asking):
                 self._choose(other)
         self._series = max(self._series, upto)
 
@@ -653,13 +666,14 @@ class Cameras:
     def _choose(self, node: int) -> None:
         """The nearest witnesses of each kind to a node: of cameras all kinds, of particles cameras."""
         camera = node in self._met[_CAMERA]
-        if not camera and (node not in self._met[_PARTICLES] or not self._met[_CAMERA]):
+        dusty = node in self._met[_PARTICLES] or node in self._met[_DUST]
+        if not camera and not (dusty and self._met[_CAMERA]):
             return
         distance = self._distances(node)
         for kind, near in self._near.items():
             near[node] = -1
             if camera or kind == _CAMERA:
-                others = np.array(self._met[kind], np.int64)
+                others = np.array(list(self._met[kind]), np.int64)
                 others = others[distance[others] <= REACH]
                 others = others[np.lexsort((others, distance[others]))][:NEAR]
                 near[node, : others.size] = others

@@ -18,7 +18,7 @@ from sensorhub.log.entries import MESSAGE, NODE, REVIEW, VERDICT, NodeEntry, dec
 from sensorhub.log.reader import LogReader
 from sensorhub.nodes import geohash
 from sensorhub.nodes.registry import NODE_ENTRY_PREFIX, Registry
-from sensorhub.quality.camera import KINDS, LIT, Look
+from sensorhub.quality.camera import LIT, Look, of_camera
 from sensorhub.quality.columns import Columns, columns_of, read_messages
 from sensorhub.quality.evidence import Neighbour
 from sensorhub.quality.judge import Findings, Judge
@@ -308,7 +308,6 @@ def _told(
             chances = dict(zip(CLASSES, _softmax(found.logits[k]), strict=True))
         neighbours = judge.witnesses.neighbours(int(columns.series[row]))
     time = float(columns.time[row])
-    camera = channel in KINDS and channel not in ("humidity", "pm2_5")
     result = Explanation(
         node,
         channel,
@@ -324,7 +323,7 @@ def _told(
         support,
         chances,
         neighbours,
-        judge.rules.cameras.newest(node) if camera else None,
+        judge.rules.cameras.newest(node) if of_camera(channel) else None,
         float(found.judged.haze[row]),
         tuple(h for h in sorted(history) if time - SPAN <= h.time <= time),
         (),
