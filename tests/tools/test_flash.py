@@ -328,6 +328,21 @@ def test_without_a_board(tool, image_file, tmp_path, monkeypatch, capsys):
     assert len(made[0]) == 4 << 20
 
 
+def test_a_node_of_a_broker_with_tls_knows_a_date_that_is_past(
+    tool, image_file, tmp_path, monkeypatch, capsys
+):
+    ca, out = tmp_path / "ca.pem", tmp_path / "flash.bin"
+    ca.write_bytes(b"-----BEGIN CERTIFICATE-----")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1790000000")
+    words = bench("socket://127.0.0.1:1", image_file, tool.claim())
+    assert tool.inside(monkeypatch, capsys, *words, "--ca", ca, "--image", out).returncode == 0
+    flash = out.read_bytes()
+    assert nvs_image.parse(flash[0x9000:0xF000])["sensornode"] == {"date": 1790000000 // 86400 * 1440}
+    files = littlefs_image.read(flash[VFS[3] : VFS[3] + VFS[4]])
+    assert files["ca.pem"] == ca.read_bytes()
+    assert json.loads(files["node.json"])["broker"]["port"] == 8883
+
+
 @pytest.mark.parametrize(
     ("words", "environ", "code"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -479,9 +480,10 @@ class Flash:
                     keys=keys,
                 )
                 writes = _around(writes[0], nvs)
-                writes.append(
-                    Write(nvs.offset, nvs_image.build({nvs_image.CREDENTIALS: secrets}, nvs.size), "nvs.bin")
-                )
+                values: dict[str, Mapping[str, nvs_image.Value]] = {nvs_image.CREDENTIALS: secrets}
+                if broker.ca:
+                    values[nvs_image.NAMESPACE] = {nvs_image.DATE: _today()}
+                writes.append(Write(nvs.offset, nvs_image.build(values, nvs.size), "nvs.bin"))
                 otadata = [part for part in layout.partitions if part.type == 1 and part.subtype == 0]
                 writes += [Write(part.offset, b"\xff" * part.size, "otadata.bin") for part in otadata]
                 writes.append(Write(vfs.offset, littlefs_image.build(files, vfs.size), "vfs.bin"))
@@ -613,6 +615,13 @@ def merge(writes: list[Write], flash_bytes: int) -> bytes:
     for write in writes:
         whole[write.offset : write.offset + len(write.content)] = write.content
     return bytes(whole)
+
+
+def _today() -> int:
+    """The last midnight (UTC) in minutes since 1970, or that of SOURCE_DATE_EPOCH: a date that is past for certain, by which a
+    node without time servers can judge the broker's certificate."""
+    seconds = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
+    return seconds // 86_400 * 1440
 
 
 def _around(image: Write, nvs: partitions.Partition) -> list[Write]:

@@ -23,6 +23,8 @@ from flashing.partitions import BLOCK
 NAMESPACE: Final = "sensornode"
 """Where the firmware keeps its state (firmware/nodeboot.py)."""
 PRIVATE_KEY: Final = "key"
+DATE: Final = "date"
+"""Its latest date that is past for certain, minutes since 1970."""
 CREDENTIALS: Final = "credentials"
 """Where it looks for networks, MQTT login and claim (firmware/sensornode/board.py)."""
 

@@ -64,7 +64,7 @@ class Admissions:
             password: MQTT password, 12 to 128 printable ASCII characters; not used with a broker of the site's own.
             owner: account address on the chain (20 bytes), or None.
             place: geohash of five characters, or empty.
-            replace: also when the name is known; a former password ends with this, a former key with the node's announce.
+            replace: also when the name is known; a former password or waiting claim ends with this, a former key with the node's announce.
 
         Raises:
             AdmissionError: the name is known, or something of it is not allowed.
@@ -80,7 +80,7 @@ class Admissions:
             )
         if not replace and self.knows(node):
             raise AdmissionError(f"there is a node {node!r} already: choose another name, or replace it")
-        self._claims.add(node, kind, claim, owner, place)
+        self._claims.add(node, kind, claim, owner, place, replace=replace)
         if self._users is not None:
             try:
                 self._users.add(node, password)

@@ -73,10 +73,12 @@ class Claims:
         claim: bytes | None = None,
         owner: bytes | None = None,
         geohash: str = "",
+        *,
+        replace: bool = False,
     ) -> bytes:
         """Makes a claim for a node name and returns its bytes, which are kept nowhere.
 
-        A name may have several claims; each works once.
+        A name may have several claims; each works once. With `replace`, those that wait end.
 
         Raises:
             ClaimError: bad name, owner or geohash, or the file cannot be written.
@@ -102,7 +104,8 @@ class Claims:
             created_ms=time.time_ns() // 1_000_000,
         )
         with self._locked():
-            self._write([*self._read(), made])
+            kept = [waiting for waiting in self._read() if not (replace and waiting.node == node)]
+            self._write([*kept, made])
         return claim
 
     def find(self, node: str, claim: bytes) -> Claim | None:
