@@ -24,6 +24,7 @@ from sensorhub.control.errors import ControlError
 from sensorhub.control.home_assistant import discovery
 from sensorhub.flags import Flag
 from sensorhub.log.entries import (
+    REVIEW,
     ArtefactEntry,
     MessageEntry,
     NodeEntry,
@@ -166,6 +167,28 @@ def test_a_revoked_node_disappears_and_an_old_key_of_a_rotated_one_changes_nothi
     assert kept.sensors == {"roof_temperature"}
 
 
+@pytest.mark.parametrize("prefix", ["homeassistant", None])
+def test_what_is_to_be_taken_back_survives_a_restart_before_the_broker_is_there(
+    tmp_path: Path, prefix: str | None
+) -> None:
+    kept = Kept()
+    follow = follower(tmp_path, kept)
+    feed(follow, event(NodeEvent.ENROL), message(1, ("temperature", 1, 0)))
+    revoked = event(NodeEvent.REVOKE)
+    kept.away = True
+    with pytest.raises(ControlError):
+        feed(follow, revoked)
+    follow.save()
+    behind = follower(tmp_path, kept, prefix=prefix, live=False)
+    feed(behind, revoked)
+    behind.save()
+    kept.away = False
+    last = follower(tmp_path, kept, prefix=prefix)
+    last.tell()
+    assert kept.retained == {}
+    assert last.status()["known"] == 0
+
+
 def test_a_restart_goes_on_and_tells_a_broker_that_forgot(tmp_path: Path) -> None:
     follow = follower(tmp_path, Kept())
     feed(follow, event(NodeEvent.ENROL), message(1, ("temperature", 1.5, 0)))
@@ -277,8 +300,18 @@ def test_classes_have_the_units_and_state_classes_that_home_assistant_takes() ->
     }
 
 
-def verdict(index: int, *pairs: tuple[int, int]) -> bytes:
-    return encode_entry(VerdictEntry(T0 * 1000, b"", "rules/1", ((index, pairs),)))
+def verdict(index: int, *pairs: tuple[int, int], rules: str = "rules/1") -> bytes:
+    return encode_entry(VerdictEntry(T0 * 1000, b"", rules, ((index, pairs),)))
+
+
+def test_a_later_judge_does_not_overrule_a_person(tmp_path: Path) -> None:
+    kept = Kept()
+    follow = follower(tmp_path, kept)
+    feed(follow, message(1, ("temperature", 99, 0)), verdict(0, (10, Flag.RANGE)))
+    feed(follow, verdict(0, (255, 0), rules=REVIEW), verdict(0, (10, Flag.RANGE), rules="judge/2"))
+    assert kept.state()["doubts"] == {}  # type: ignore[index]
+    feed(follow, verdict(0, (0, Flag.STUCK), rules=REVIEW))
+    assert kept.state()["doubts"] == {"temperature": ["stuck"]}  # type: ignore[index]
 
 
 def test_what_is_not_trusted_is_said_until_a_newer_reading_is(tmp_path: Path) -> None:
@@ -302,7 +335,7 @@ def test_what_is_not_trusted_is_said_until_a_newer_reading_is(tmp_path: Path) ->
     assert kept.state()["doubts"] == {}  # type: ignore[index]
     feed(follow, verdict(0, (10, Flag.SPIKE), (255, 0)))  # of an older reading
     assert kept.state()["doubts"] == {}  # type: ignore[index]
-    feed(follow, verdict(2, (0, Flag.OFFSET)))  # a person has corrected it
+    feed(follow, verdict(2, (0, Flag.OFFSET), rules=REVIEW))  # a person has corrected it
     assert kept.state()["doubts"] == {"temperature": ["offset"]}  # type: ignore[index]
 
 

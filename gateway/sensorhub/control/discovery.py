@@ -30,11 +30,12 @@ from sensorhub.log.entries import (
     VerdictEntry,
     decode_entry,
     kind_of,
+    outranks,
 )
 from sensorhub.wire import WireError, parse_pack, parse_signed, topic
 from sensorhub.wire.senml import Pack
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 SAVE_SECONDS: Final = 5.0
 MAX_RECENT: Final = 4096
 """Newest messages whose verdicts, first or corrected, are looked at."""
@@ -114,6 +115,7 @@ class DiscoveryFollower:
         self._changed: set[str] = set()  # whose state is
         self._gone: dict[str, str] = {}  # and what is to be taken back: node to prefix
         self._recent: dict[int, tuple[str, list[tuple[str, float]]]] = {}
+        self._ranks: dict[int, str] = {}  # of those that are judged, whose verdict is in force
         self._load()
         self._saved = clock()
 
@@ -165,6 +167,7 @@ class DiscoveryFollower:
             "prefix": self._prefix,
             "cursor": self._cursor,
             "nodes": {name: asdict(known) for name, known in self._nodes.items()},
+            "gone": self._gone,
         }
         temporary = self._path.with_name(self._path.name + ".new")
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,6 +182,7 @@ class DiscoveryFollower:
                 return
             nodes = {str(name): _known(fields) for name, fields in document["nodes"].items()}
             told = document["prefix"]
+            self._gone = {str(name): str(prefix) for name, prefix in document["gone"].items()}
             self._cursor = int(document["cursor"])
             self._nodes = nodes
             if told is not None and self._prefix is None:
@@ -221,7 +225,9 @@ class DiscoveryFollower:
         records = [(name, pack.base_time + t) for name, t in zip(pack.names, pack.times, strict=True)]
         self._recent[index] = (pack.node, records)
         if len(self._recent) > MAX_RECENT:
-            del self._recent[next(iter(self._recent))]
+            oldest = next(iter(self._recent))
+            del self._recent[oldest]
+            self._ranks.pop(oldest, None)
 
     def _verdict(self, entry: VerdictEntry) -> None:
         for index, pairs in entry.verdicts:
@@ -229,6 +235,9 @@ class DiscoveryFollower:
             known = self._nodes.get(node)
             if known is None or len(records) != len(pairs):
                 continue
+            if not outranks(entry.rules, self._ranks.get(index)):
+                continue
+            self._ranks[index] = entry.rules
             for (channel, measured), (score, flags) in zip(records, pairs, strict=True):
                 if channel not in known.values or measured < known.judged.get(channel, measured):
                     continue
@@ -242,15 +251,18 @@ class DiscoveryFollower:
                     known.doubts[channel] = doubts
 
     def _node(self, entry: NodeEntry) -> None:
-        known = self._nodes.setdefault(entry.node, _Known())
         key = entry.public_key.hex()
         if entry.event in (NodeEvent.ENROL, NodeEvent.ROTATE):
+            known = self._nodes.setdefault(entry.node, _Known())
             known.key = key
             if known.kind != entry.kind:
                 known.kind = entry.kind
                 self._described.add(entry.node)
-        elif entry.event == NodeEvent.REVOKE and known.key == key:
-            if known.values and self._prefix is not None:
+        elif entry.event == NodeEvent.REVOKE:
+            revoked = self._nodes.get(entry.node)
+            if revoked is None or revoked.key != key:
+                return
+            if revoked.values and self._prefix is not None:
                 self._gone[entry.node] = self._prefix
             del self._nodes[entry.node]
 
