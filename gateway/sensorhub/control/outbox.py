@@ -49,6 +49,11 @@ class Outbox:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
+            directory = os.open(self._path, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise OutboxError(f"the order cannot be left at {path}: {error.strerror}") from error
