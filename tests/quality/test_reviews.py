@@ -95,6 +95,8 @@ def test_a_mute_ends_at_its_time(judged):
         ((10, 0, Action.CONFIRM, "x", ""), "name"),
         ((10, 0, Action.CORRECT, "x", "Kim"), "sound"),
         ((10, 0, Action.MUTE, "x", "Kim"), "until"),
+        ((10, 0, Action.MUTE, "x", "Kim", None, 10**12), "Unix seconds"),
+        ((10, 0, Action.CONFIRM, "\udcff", "Kim"), "reason"),
     ],
 )
 def test_what_cannot_be_reviewed_is_refused_and_nothing_is_written(judged, said, why):
@@ -102,6 +104,14 @@ def test_what_cannot_be_reviewed_is_refused_and_nothing_is_written(judged, said,
     with pytest.raises(SensorhubError, match=why):
         say(judged, *said)
     assert judged.reader.size() == size
+
+
+def test_a_verdict_that_is_not_on_the_message_is_not_in_force(judged):
+    say(judged, 10, 1, Action.CONFIRM, "dry indeed", "Kim")
+    before = labels(judged.reader)
+    judged.append([encode_entry(VerdictEntry(1, b"", "rules/9", ((10, ((3, 1),)),)))])
+    assert labels(judged.reader) == before
+    say(judged, 10, 1, Action.CONFIRM, "still", "Kim")
 
 
 def test_an_unjudged_message_cannot_be_reviewed(judged):

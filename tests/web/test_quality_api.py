@@ -142,6 +142,9 @@ async def test_a_muted_series_is_told_until_its_time(client, site):
         '{"action":"confirm","by":"x","message":2,"reason":"x","record":250}',
         '{"action":"confirm","by":["x"],"message":2,"reason":"x","record":0}',
         '{"action":"confirm","by":"x","message":0,"reason":"x","record":0}',
+        "[" * 60_000,
+        '{"action":"mute","by":"x","message":2,"reason":"\\ud800","record":0,"until":2000000000}',
+        '{"action":"mute","by":"x","message":2,"reason":"x","record":0,"until":1000000000000000000000000}',
     ],
 )
 async def test_artefacts_that_only_call_themselves_reviews_stop_nothing(client, site, text):

@@ -36,6 +36,8 @@ from sensorhub.quality.follower import Appender
 WHAT: Final = "review"
 #: Longest reason and name, in characters: a log entry is not a diary.
 LONGEST: Final = 500
+#: Unix second before which a mute ends, in the year 4147: what shows times takes no number of any size.
+LATEST: Final = 2**36
 
 
 class Action(StrEnum):
@@ -96,16 +98,18 @@ def review(reader: LogReader, log: Appender, said: Review) -> int:
         AppendError: the log could not be written.
     """
     for name, text in (("a reason", said.reason), ("a name", said.by)):
-        if not text.strip() or len(text) > LONGEST:
-            raise SensorhubError(f"a review needs {name} of 1 to {LONGEST} characters")
+        if not text.strip() or len(text) > LONGEST or not _is_unicode(text):
+            raise SensorhubError(f"a review needs {name} of 1 to {LONGEST} characters, in UTF-8")
     if (said.action is Action.CORRECT) != (said.sound is not None):
         raise SensorhubError("a correction, and nothing else, says whether the reading is sound")
     if (said.action is Action.MUTE) != (said.until is not None):
         raise SensorhubError("a mute, and nothing else, says until when")
+    if said.until is not None and not 0 <= said.until < LATEST:
+        raise SensorhubError(f"a mute cannot end at {said.until}: Unix seconds are wanted")
     count = _records(reader, said.message)
     if not 0 <= said.record < count:
         raise SensorhubError(f"entry {said.message} of the log holds {count} readings, none at {said.record}")
-    verdicts = _verdicts(reader, said.message)
+    verdicts = _verdicts(reader, said.message, count)
     if verdicts is None:
         raise SensorhubError(f"message {said.message} is not judged yet; wait until it is")
     ms = time.time_ns() // 1_000_000
@@ -183,20 +187,25 @@ def muted(reader: LogReader, now: float) -> dict[tuple[str, str], int]:
     return {key: each.review.until or 0 for key, each in mutes(found, now).items()}
 
 
-def labels(reader: LogReader) -> list[Label]:
-    """Readings that people have judged, the last word on each, in the order of the log."""
+def labelled(reader: LogReader) -> dict[tuple[int, int], Label]:
+    """Readings that people have judged, by message and place in it, in the order of the log; the last word on each."""
     last: dict[tuple[int, int], Said] = {}
     for each in all_said(reader):
         if each.review.action is not Action.MUTE:
             last[each.review.message, each.review.record] = each
-    found = []
+    found = {}
     for (message, record), each in sorted(last.items()):
         said = each.review
         verdicts = _verdicts(reader, message)
         if verdicts is not None:
             sound = said.sound if said.sound is not None else verdicts[record][0] > FULL_SCORE // 2
-            found.append(Label(each.node, each.channel, each.time, each.value, sound, said.reason))
+            found[message, record] = Label(each.node, each.channel, each.time, each.value, sound, said.reason)
     return found
+
+
+def labels(reader: LogReader) -> list[Label]:
+    """The same as a list: examples to train and to measure with."""
+    return list(labelled(reader).values())
 
 
 def all_said(reader: LogReader) -> list[Said]:
@@ -216,13 +225,18 @@ def _parsed(sha256: bytes, text: str) -> Review | None:
         return None
     try:
         said = Review(**{**(fields := json.loads(text)), "action": Action(fields["action"])})
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     numbers = (said.message, said.record, 0 if said.until is None else said.until)
-    if any(type(number) is not int or number < 0 for number in numbers):
+    if any(type(number) is not int or number < 0 for number in numbers) or numbers[2] >= LATEST:
         return None
-    words = isinstance(said.reason, str) and isinstance(said.by, str)
-    return said if words and said.sound in (True, False, None) else None
+    words = all(isinstance(text, str) and _is_unicode(text) for text in (said.reason, said.by))
+    return said if words and (said.sound is None or type(said.sound) is bool) else None
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it is more than a Python string: half of a surrogate pair, which JSON can say, is no text."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _records(reader: LogReader, message: int) -> int:
@@ -247,13 +261,13 @@ def _reading(reader: LogReader, said: Review) -> tuple[str, str, float, float] |
     return None
 
 
-def _verdicts(reader: LogReader, message: int) -> list[tuple[int, int]] | None:
-    """The verdict in force on a message: a person's, else the newest."""
+def _verdicts(reader: LogReader, message: int, records: int) -> list[tuple[int, int]] | None:
+    """The verdict in force on a message of so many records: a person's, else the newest; others are not on it."""
     found, known = None, None
     for _, entry in reader.entries(message):
         if kind_of(entry) == VERDICT:
             _, _, _, rules, verdicts = cbor2.loads(entry)
             for index, pairs in verdicts:
-                if index == message and outranks(rules, known):
+                if index == message and len(pairs) == records and outranks(rules, known):
                     found, known = [(int(score), int(flags)) for score, flags in pairs], rules
     return found
