@@ -20,7 +20,8 @@ import pytest
 from sensorhub.log.entries import ARTEFACT, REVIEW, VerdictEntry, decode_entry
 from sensorhub.quality import follower as module
 from sensorhub.quality.follower import RulesFollower
-from sensorhub.quality.model import ModelFile, shipped
+from sensorhub.quality.model import Model, ModelFile, shipped
+from sensorhub.quality.reviews import labelled
 from sensorhub.quality.training import promotion
 from sensorhub.quality.training.grids import Grid, read
 from sensorhub.quality.training.site import Gate
@@ -310,6 +311,7 @@ def test_only_a_better_model_is_kept_and_recorded(house, tmp_path, monkeypatch, 
     model.path.write_bytes(shipped().path.read_bytes())
     for suffix in (".json", ".md"):
         model.path.with_suffix(suffix).write_text("{}")
+    monkeypatch.setattr(promotion, "labelled", lambda _: {})
     found = Gate({"spike": 0.5}, {"spike": 0.6 if better else 0.5}, better)
     monkeypatch.setattr(promotion, "gate", lambda *_: found)
     monkeypatch.setattr(promotion, "grid_of", lambda _: None)
@@ -323,7 +325,38 @@ def test_only_a_better_model_is_kept_and_recorded(house, tmp_path, monkeypatch, 
     assert told.kept.with_suffix(".json").exists()
     entry = decode_entry(house.reader.entry(promotion.record(told, house.append)))
     assert (entry.what, entry.sha256.hex()) == ("model", shipped().sha256)
-    assert json.loads(entry.description) == {"file": told.kept.name, "old": found.old, "new": found.new}
+    assert json.loads(entry.description) == {
+        "file": told.kept.name,
+        "old": found.old,
+        "new": found.new,
+        "labels": 0,
+        "agreed": [0, 0],
+    }
+
+
+def test_a_model_that_contradicts_people_more_often_is_not_kept(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(promotion, "gate", lambda *_: Gate({"spike": 0.5}, {"spike": 0.9}, True))
+    monkeypatch.setattr(promotion, "grid_of", lambda _: None)
+    asked = iter([3, 2])
+    monkeypatch.setattr(promotion, "agreement", lambda *_: next(asked))
+    told = promotion.promote(site.reader, shipped(), shipped(), tmp_path / "models")
+    assert told.agreed == (3, 2)
+    assert told.kept is None
+
+
+def test_agreement_with_people_is_counted_over_the_log(call, site):
+    at = START + 60 * 3600
+    call("quality", "review", "confirm", "birch", "temperature", at, "--reason", "lighter", "--by", "Kim")
+    call("quality", "review", "correct", "alder", "temperature", at, "faulty", "--reason", "x", "--by", "Kim")
+    call("quality", "review", "confirm", "cedar", "temperature", at, "--reason", "x", "--by", "Kim")
+    said = {key: label.sound for key, label in labelled(site.reader).items()}
+    assert list(said.values()) == [False, False, True]
+    model = Model.load(shipped())
+    # the absurd one is out of range for every judge; nothing speaks against alder but Kim
+    assert promotion.agreement(site.reader, model, said) == 2
+    flipped = {key: not sound for key, sound in said.items()}
+    assert promotion.agreement(site.reader, model, flipped) == 1
+    assert promotion.agreement(site.reader, model, {}) == 0
 
 
 def test_a_sites_table_is_what_training_reads(tmp_path):

@@ -106,6 +106,11 @@ def _promote(reader: LogReader, model: Path, sha256: str) -> None:
     typer.echo(f"{'fault':12} {'in use':>8} {'new':>8}   average precision on held-back days of this site")
     for name, before in found.gate.old.items():
         typer.echo(f"{name:12} {before:8.3f} {found.gate.new[name]:8.3f}")
+    if found.labels:
+        before, after = found.agreed
+        typer.echo(
+            f"of {found.labels} readings that people judged it agrees on {after}, the one in use on {before}"
+        )
     if found.kept is None:
         typer.echo("the new model is not better here; the one in use stays")
         raise typer.Exit(1)

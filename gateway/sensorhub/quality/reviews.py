@@ -196,7 +196,7 @@ def labelled(reader: LogReader) -> dict[tuple[int, int], Label]:
     found = {}
     for (message, record), each in sorted(last.items()):
         said = each.review
-        verdicts = _verdicts(reader, message)
+        verdicts = _verdicts(reader, message, _records(reader, message))
         if verdicts is not None:
             sound = said.sound if said.sound is not None else verdicts[record][0] > FULL_SCORE // 2
             found[message, record] = Label(each.node, each.channel, each.time, each.value, sound, said.reason)
