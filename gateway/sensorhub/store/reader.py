@@ -254,23 +254,34 @@ class SqliteReader:
         first, last = (
             math.floor(max(-_EVER, min(t, _EVER)) / DAY) for t in (start, math.nextafter(end, -_EVER))
         )
-        where = (
-            "n.name = coalesce(?, n.name) AND c.name = coalesce(?, c.name) AND r.bucket >= ? AND r.bucket < ?"
-        )
-        source = "rollup_1h r JOIN node n ON n.id = r.node JOIN channel c ON c.id = r.channel"
-        arguments = (node, channel, first * DAY, (last + 1) * DAY)
+        wanted = None if channel is None else self._id("channel", channel)
+        if channel is not None and wanted is None:
+            return []
+        found: list[dict[str, Any]] = []
+        # node by node along the primary key and no further than asked, so that other questions get in between
+        for node_id, name in self._all(
+            "SELECT id, name FROM node WHERE name = coalesce(?, name) ORDER BY name", (node,)
+        ):
+            if len(found) < limit:
+                where = (node_id, first * DAY, (last + 1) * DAY, wanted)
+                found += self._node_days(name, where, limit - len(found))
+        return found
+
+    def _node_days(
+        self, name: str, arguments: tuple[int, int, int, int | None], limit: int
+    ) -> list[dict[str, Any]]:
+        source = "rollup_1h WHERE node = ? AND bucket >= ? AND bucket < ? AND channel = coalesce(?, channel)"
         rows = self._all(
-            f"SELECT n.name, r.bucket / {DAY} * {DAY} AS day, sum(r.n), sum(r.judged_n), sum(r.trusted_n), sum(r.score)"  # noqa: S608 - ours
-            f" FROM {source} WHERE {where} GROUP BY n.name, day ORDER BY n.name, day LIMIT ?",
+            f"SELECT bucket / {DAY} * {DAY} AS day, sum(n), sum(judged_n), sum(trusted_n), sum(score)"  # noqa: S608 - ours
+            f" FROM {source} GROUP BY day ORDER BY day LIMIT ?",
             (*arguments, limit),
         )
-        flags: dict[tuple[str, int], Counter[int]] = {}
-        for name, day, counts in self._all(
-            f"SELECT n.name, r.bucket / {DAY} * {DAY}, r.flag_counts FROM {source}"  # noqa: S608 - ours
-            f" WHERE {where} AND r.flag_counts IS NOT NULL",
+        flags: dict[int, Counter[int]] = {}
+        for day, counts in self._all(
+            f"SELECT bucket / {DAY} * {DAY}, flag_counts FROM {source} AND flag_counts IS NOT NULL",  # noqa: S608 - ours
             arguments,
         ):
-            flags.setdefault((name, day), Counter()).update(dict(_PAIRS.decode(counts)))
+            flags.setdefault(day, Counter()).update(dict(_PAIRS.decode(counts)))
         return [
             {
                 "node": name,
@@ -280,11 +291,9 @@ class SqliteReader:
                 "trusted": trusted,
                 "trusted_share": trusted / judged if judged else None,
                 "mean_score": round(score / judged / FULL_SCORE, 4) if judged else None,
-                "flags": {
-                    flag_names(1 << bit)[0]: n for bit, n in sorted(flags.get((name, day), {}).items())
-                },
+                "flags": {flag_names(1 << bit)[0]: n for bit, n in sorted(flags.get(day, {}).items())},
             }
-            for name, day, readings, judged, trusted, score in rows
+            for day, readings, judged, trusted, score in rows
         ]
 
     def artefacts(self, what: str, start: int = 0) -> list[tuple[int, int, bytes, str]]:
