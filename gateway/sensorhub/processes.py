@@ -358,10 +358,11 @@ def _enrolling(settings: Settings, environ: Mapping[str, str]) -> Any:
     token = secret(settings, "web.enrol_token", environ)
     if not token:
         return None
+    node_keys(settings.data_dir)  # a key that cannot be used is said at the start
     return Enrolling(
         token,
         Admissions(settings.data_dir, embedded=settings.mqtt.embedded != "off"),
-        node_keys(settings.data_dir),
+        lambda: node_keys(settings.data_dir),
     )
 
 

@@ -19,12 +19,13 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 CLAIM = "00112233445566778899aabbccddeeff"
 PASSWORD = "mqtt-secret-word"
 SITE_KEY = "ab" * 64
+KEYS = {"site": SITE_KEY}
 NODE = {"site": "beijing", "node": "w-1", "kind": "weather", "claim": CLAIM, "mqtt_password": PASSWORD}
 
 
 @pytest.fixture
 async def client(site) -> AsyncIterator[TestClient]:
-    enrolling = Enrolling(TOKEN, Admissions(site.data_dir), {"site": SITE_KEY})
+    enrolling = Enrolling(TOKEN, Admissions(site.data_dir), lambda: dict(KEYS))
     async with TestClient(TestServer(make_app(site.gateway, site.prove, enrolling))) as made:
         yield made
 
@@ -45,6 +46,13 @@ async def test_a_node_is_made_known(client, site):
     claim = Claims(site.data_dir / "claims.json").find("w-1", bytes.fromhex(CLAIM))
     assert (claim.kind, claim.owner_bytes, claim.geohash) == ("weather", bytes.fromhex(owner[2:]), "wx4g0")
     assert check_password(PASSWORD, Users.of(site.data_dir).read()["w-1"])
+
+
+async def test_a_release_key_that_is_trusted_meanwhile_is_told(client, monkeypatch):
+    monkeypatch.setitem(KEYS, "release", "cd" * 64)
+    async with client.get("/api/v1/enrolment?node=w-1", headers=BEARER) as answer:
+        assert (await answer.json())["release_key"] == "cd" * 64
+    assert (await post(client, NODE))[1]["release_key"] == "cd" * 64
 
 
 async def test_without_a_token_there_is_no_such_endpoint(site):
@@ -130,7 +138,7 @@ async def test_a_name_is_taken_by_a_user_a_claim_or_a_node_and_may_be_replaced(c
 
 
 async def test_with_a_broker_of_the_sites_own_no_user_is_made(site):
-    enrolling = Enrolling(TOKEN, Admissions(site.data_dir, embedded=False), {})
+    enrolling = Enrolling(TOKEN, Admissions(site.data_dir, embedded=False), dict)
     async with TestClient(TestServer(make_app(site.gateway, site.prove, enrolling))) as client:
         status, made = await post(client, {**NODE, "mqtt_password": ""})
         assert (status, made["mqtt_user"]) == (201, False)
@@ -177,6 +185,6 @@ async def test_nothing_secret_is_logged(client, caplog):
 
 def test_a_short_token_is_refused(site):
     with pytest.raises(SensorhubError, match="16") as error:
-        Enrolling("short", Admissions(site.data_dir), {})
+        Enrolling("short", Admissions(site.data_dir), dict)
     assert "short" not in str(error.value)
-    assert TOKEN not in repr(Enrolling(TOKEN, Admissions(site.data_dir), {}))
+    assert TOKEN not in repr(Enrolling(TOKEN, Admissions(site.data_dir), dict))

@@ -67,12 +67,13 @@ class Enrolling:
     Attributes:
         token: what a client has to show, at least 16 characters.
         admissions: where nodes are made known.
-        keys: public keys that the site's nodes obey, by name (`site`, `release`), 128 hexadecimal digits each.
+        keys: gives the public keys that the site's nodes obey, by name (`site`, `release`), 128 hexadecimal digits each;
+            asked each time, because a release key may be trusted while this runs. Raises SensorhubError when it cannot.
     """
 
     token: str = field(repr=False)
     admissions: Admissions
-    keys: Mapping[str, str]
+    keys: Callable[[], Mapping[str, str]]
 
     def __post_init__(self) -> None:
         if len(self.token) < TOKEN_LEAST or not self.token.isascii() or not self.token.isprintable():
@@ -144,7 +145,7 @@ class Enrolment:
     def __init__(self, gateway: Gateway, enrolling: Enrolling) -> None:
         self._gateway = gateway
         self._admissions = enrolling.admissions
-        self._keys = dict(enrolling.keys)
+        self._keys = enrolling.keys
         self._guard = Guard(enrolling.token)
         self._adding = asyncio.Lock()
 
@@ -155,7 +156,8 @@ class Enrolment:
             return refused
         node = Query(request, ("node",)).node("node")
         taken = await asyncio.to_thread(self._taken, node)
-        return await answer(request, {**self._site(), "node": node, "taken": taken})
+        site = await asyncio.to_thread(self._site)
+        return await answer(request, {**site, "node": node, "taken": taken})
 
     async def add(self, request: web.Request) -> web.Response:
         """Makes a node known."""
@@ -181,6 +183,7 @@ class Enrolment:
         site = self._gateway.genesis.site
         if body.site != site:
             return refusal(422, f"this is the gateway of the site {site!r}")
+        told = await asyncio.to_thread(self._site)
         async with self._adding:
             if not body.replace and await asyncio.to_thread(self._taken, body.node):
                 return refusal(
@@ -198,7 +201,7 @@ class Enrolment:
                 )
             )
         logger.info("node %s (%s) made known over HTTP from %s", body.node, body.kind, request.remote)
-        made = {**self._site(), "node": body.node, "mqtt_user": self._admissions.makes_users}
+        made = {**told, "node": body.node, "mqtt_user": self._admissions.makes_users}
         return web.Response(
             body=msgspec.json.encode(made),
             status=201,
@@ -207,7 +210,7 @@ class Enrolment:
         )
 
     def _site(self) -> dict[str, Any]:
-        keys = {f"{name}_key": key for name, key in self._keys.items()}
+        keys = {f"{name}_key": key for name, key in self._keys().items()}
         return {"site": self._gateway.genesis.site, **keys}
 
     def _taken(self, node: str) -> bool:
