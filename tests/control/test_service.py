@@ -9,17 +9,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+import typer
 
+from sensorhub.cli.control import NOT_YET, _send
 from sensorhub.control.connection import Account
 from sensorhub.control.outbox import Outbox
 from sensorhub.control.service import Control
 from sensorhub.control.snapshots import SnapshotBox
 from sensorhub.ingest.broker import EmbeddedBroker, control_account
 from sensorhub.log.entries import NodeEvent
+from sensorhub.status import StatusFile
 
 PASSWORD = "a node's password"
 
@@ -205,3 +209,24 @@ def test_what_a_node_says_is_told_once_it_is_enrolled(
     told = running.status.fields["nodes"]["roof"]
     assert told.pop("at_ms") > 0
     assert told == {"state": "online", "fw": "0.1.0", "boot": 3, "config": 7, "safe": False}
+
+
+def test_what_a_node_says_is_no_word_to_a_terminal(
+    written: Any, run: Callable[[], Running], nodes: dict[str, Node]
+) -> None:
+    written.event("roof")
+    running = run()
+    said = b'{"state": "on\\u001b[2Jline", "fw": "1\\ud800", "refused": "config: \\u202ea\\n"}'
+    nodes["roof"].publish("status", said)
+    eventually(lambda: "roof" in running.status.fields["nodes"], "its word")
+    told = running.status.fields["nodes"]["roof"]
+    del told["at_ms"]
+    assert told == {"state": "on\ufffd[2Jline", "fw": "1\ufffd", "refused": "config: \ufffda\ufffd"}
+
+
+def test_waiting_shows_what_a_node_says_as_it_is(tmp_path: Path) -> None:
+    StatusFile(tmp_path, "control").write({"nodes": {"roof": {"state": "[/b]", "fw": "[red]", "at_ms": 1}}})
+    values: Any = SimpleNamespace(data_dir=tmp_path)
+    with pytest.raises(typer.Exit) as ended:
+        _send(values, "roof", "config", b"order", "configuration 7", lambda _said: False, 0.1)
+    assert ended.value.exit_code == NOT_YET

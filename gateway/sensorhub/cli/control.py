@@ -60,6 +60,7 @@ def _send(
 ) -> None:
     """Leaves an order, waits for the node's word, and says how it went; a refused order is taken back."""
     from rich.console import Console
+    from rich.markup import escape
 
     from sensorhub.control.acknowledgement import RefusedError, wait
     from sensorhub.control.outbox import Outbox
@@ -80,7 +81,7 @@ def _send(
                 now = f"is {said.get('state', '?')}, firmware {said.get('fw', '?')}, configuration {said.get('config', '?')}"
             else:
                 now = "has said nothing of itself"
-            line.update(f"waiting for {what}: {node} {now}")
+            line.update(escape(f"waiting for {what}: {node} {now}"))
 
         try:
             taken = wait(

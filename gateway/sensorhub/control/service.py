@@ -199,7 +199,7 @@ class Control:
             fields = json.loads(payload)
             if isinstance(fields, dict):
                 self._said[found[1]] = {
-                    key: fields[key][:_TEXT] if kind is str else fields[key]
+                    key: _printable(fields[key]) if kind is str else fields[key]
                     for key, kind in _SAID.items()
                     if type(fields.get(key)) is kind
                 } | {"at_ms": time.time_ns() // 1_000_000}
@@ -230,3 +230,8 @@ class Control:
         else:
             self._pictures += 1
         return True
+
+
+def _printable(text: str) -> str:
+    """The beginning of what a node says, for terminals: a node commands none of them."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:_TEXT])
