@@ -65,6 +65,11 @@ def check(life, root):
     """Before a start: leave an application that has rotted, when there is another."""
     if life.trial == PARTITION:
         return
+    if not life.active:
+        try:
+            os.stat(root + "/" + SLOTS[0])
+        except OSError:
+            return  # part of the image or elsewhere: when it cannot be loaded, main.py finds out
     try:
         installed(root + "/" + SLOTS[life.active])
     except RottenError as error:
@@ -84,7 +89,8 @@ def leave(life, root):
             version = installed(root + "/" + SLOTS[other])
         except RottenError:
             return False
-        if (version or 0) < life.minimum:
+        # what nobody has written down may be a download that was cut off, or one that nobody has signed
+        if version is None or version < life.minimum:
             return False
         life.slot = other
     life.give_up()

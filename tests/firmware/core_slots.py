@@ -157,7 +157,7 @@ def test_an_image_in_a_partition_is_not_looked_at():
 
 
 def test_one_that_cannot_be_loaded_gives_way_though_its_files_are_right():
-    flash = Flash(0, 1, slot=1, sealed=False)
+    flash = Flash(0, 1, slot=1)
     assert flash.boot() == 1
     assert nodeboot.failed(flash.life, flash.root)
     assert flash.boot() == 0
@@ -165,6 +165,23 @@ def test_one_that_cannot_be_loaded_gives_way_though_its_files_are_right():
     os.rename(flash.path(1), flash.root + "/away")
     assert not nodeboot.failed(flash.life, flash.root)
     assert flash.boot() == 0
+
+
+def test_what_nobody_has_written_down_never_takes_the_place_of_a_confirmed_one():
+    flash = Flash(0, 1, sealed=False)  # the second was fetched, and is not what was signed
+    flash.seal(0)
+    for _ in range(2 * LEAVE_AFTER):
+        assert flash.boot() == 0
+    assert not nodeboot.failed(flash.life, flash.root)
+    flash.rot(0)
+    assert flash.boot() == 0
+
+
+def test_an_application_that_is_part_of_the_image_comes_back_after_a_trial_that_failed():
+    flash = Flash(1)
+    Life(flash.nvs).begin_update(1, 1, 20, 10)
+    assert [flash.boot() for _ in range(nodeboot.TRIES + 2)] == [1, 1, 1, None, None]
+    assert (flash.life.slot, flash.life.trial) == (0, NONE)
 
 
 def test_safe_mode_comes_first_and_the_other_one_when_that_fails_too():
