@@ -71,6 +71,7 @@ class Spool:
         self.longest = longest
         self._head = bytearray(HEADER)
         self._segments = []
+        self._number = -1  # of the newest file, also of one that can neither be read nor removed
         self._sealed = False  # the newest file takes no more records
         self.last = None
         self.clean = True
@@ -182,6 +183,7 @@ class Spool:
             self._disk.mkdir(self._path)
             return
         numbers = sorted(int(name[:8], 16) for name in names if name.endswith(SUFFIX))
+        self._number = numbers[-1] if numbers else -1
         view = memoryview(bytearray(self.longest))
         for number in reversed(numbers):
             segment = Segment(number, None)
@@ -193,8 +195,15 @@ class Spool:
                         segment.first = self._read(file, view)[2] or None
             except DamagedError:
                 self.damaged += 1
+            except OSError:  # the file system itself cannot read it: a node must start all the same
+                self.damaged += 1
+                self.clean = self.clean and self.last is not None
+                segment.first = None
             if segment.first is None:
-                self._disk.remove(self._name(segment))
+                try:
+                    self._disk.remove(self._name(segment))
+                except OSError:
+                    pass
             else:
                 self._segments.insert(0, segment)
         if self._segments:
@@ -244,12 +253,12 @@ class Spool:
 
     def _open_segment(self, seq):
         segments = self._segments
-        number = segments[-1].number + 1 if segments else 0
+        self._number += 1
         if segments and segments[-1].size == 0:
             segments.pop()  # its first write failed; the number is not used again, the next mount removes the file
         if len(segments) >= self._limit:
             self._drop_oldest()
-        segments.append(Segment(number, seq, 0))
+        segments.append(Segment(self._number, seq, 0))
         self._sealed = False
 
     def _drop_oldest(self):
@@ -271,16 +280,19 @@ class Spool:
     def _unreceipted(self, segment):
         """Count the records of a file that no receipt covers, reading their headers only."""
         count = offset = 0
-        with self._disk.open(self._name(segment), "rb") as file:
-            while segment.size is None or offset < segment.size:
-                if file.readinto(self._head) != HEADER:
-                    break
-                _, length, _, seq = struct.unpack(">IHII", self._head)
-                if not 0 < length <= self.longest:
-                    break
-                count += seq > self.freed
-                offset += HEADER + length
-                file.seek(offset)
+        try:
+            with self._disk.open(self._name(segment), "rb") as file:
+                while segment.size is None or offset < segment.size:
+                    if file.readinto(self._head) != HEADER:
+                        break
+                    _, length, _, seq = struct.unpack(">IHII", self._head)
+                    if not 0 < length <= self.longest:
+                        break
+                    count += seq > self.freed
+                    offset += HEADER + length
+                    file.seek(offset)
+        except OSError:
+            pass  # what cannot be read cannot be counted, and must not keep newer messages out
         return count
 
     def _name(self, segment):

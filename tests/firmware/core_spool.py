@@ -281,6 +281,54 @@ def test_damage_in_an_older_file_costs_that_file_only():
     assert spool.damaged == 1
 
 
+class Unreadable(Flash):
+    """Flash whose file system reports an error for some files."""
+
+    bad = ()
+    stuck = False  # they cannot be removed either
+
+    def open(self, path, mode):
+        if path in self.bad:
+            raise OSError(5)
+        return super().open(path, mode)
+
+    def remove(self, path):
+        if self.stuck and path in self.bad:
+            raise OSError(5)
+        super().remove(path)
+        self.bad = ()
+
+
+def test_a_file_that_cannot_be_read_at_all_costs_that_file_only():
+    for stuck in (False, True):
+        for lost in range(3):
+            flash = Unreadable()
+            fill(Spool("s", 4 * 8192, 4, disk=flash), 1, 6, 4000)
+            flash.bad = (sorted(flash.files)[lost],)
+            flash.stuck = stuck
+            spool = Spool("s", 4 * 8192, 4, disk=flash)
+            assert spool.damaged == 1
+            assert spool.clean == (lost < 2)  # the newest told the last number
+            left = [seq for seq in range(1, 7) if (seq - 1) // 2 != lost]
+            found = read_all(spool)
+            assert found == left, (stuck, lost, found)
+            for seq in range(11, 13):
+                spool.append(1, seq, message(seq, 4000))
+                left.append(seq)
+            spool.rewind()
+            found = read_all(spool)
+            assert found == left, (stuck, lost, found)
+
+
+def test_a_file_that_cannot_be_read_does_not_keep_newer_messages_out():
+    flash = Unreadable()
+    spool = Spool("s", 4 * 8192, 4, disk=flash)
+    fill(spool, 1, 8, 4000)
+    flash.bad = (sorted(flash.files)[0],)
+    fill(spool, 9, 10, 4000)
+    assert spool.last[1] == 10
+
+
 def test_flash_that_is_fuller_than_promised_costs_the_oldest_file():
     flash = Flash()
     spool = Spool("s", 4 * 8192, 4, disk=flash)
