@@ -42,4 +42,6 @@ async def address(host, port):
     if not THREADS:
         return host
     found = await aside(socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM)
+    if not found:  # some versions raise nothing
+        raise OSError("no address of " + host + " is known")
     return found[0][-1][0]

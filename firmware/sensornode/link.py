@@ -132,7 +132,8 @@ class Link:
                 self.connects += 1
                 self.stage = "announcing"
                 await self._session()
-            except (OSError, MqttError, asyncio.TimeoutError) as error:
+            except (OSError, MqttError, asyncio.TimeoutError, RuntimeError) as error:
+                # a RuntimeError is how the radio says what it has no name for, such as too little memory
                 if self.stage == "joining":
                     lost += 1
                 elif getattr(error, "errno", 0) in (ECONNREFUSED, ECONNRESET) or isinstance(error, MqttError):

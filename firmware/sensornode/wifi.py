@@ -14,7 +14,7 @@ def leave(wlan):
     """Break off whatever the radio is joining; some complain when there is nothing to break off."""
     try:
         wlan.disconnect()
-    except OSError:
+    except (OSError, RuntimeError):
         pass
 
 
@@ -84,10 +84,12 @@ class Wifi:
         raise OSError("no Wi-Fi network lets the node in")
 
     async def reset(self):
-        """Switch the radio off and on."""
-        self._wlan.active(False)
+        """Switch the radio off; `join` switches it on."""
+        try:
+            self._wlan.active(False)
+        except (OSError, RuntimeError):
+            pass  # it is what does not work; in the end the node starts again
         await asyncio.sleep(0.5)
-        self._wlan.active(True)
 
     async def _order(self):
         """Strongest first; those that are not heard, which may be hidden, after them; those that fail last."""

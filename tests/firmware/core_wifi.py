@@ -233,6 +233,43 @@ async def test_without_a_network_the_radio_is_reset_and_at_last_the_node():
     assert restarts == ["no network"]
 
 
+async def test_errors_of_the_radio_that_have_no_name_are_no_end():
+    radio = Radio(RuntimeError("Wifi Unknown Error 0x0101"))
+    one, restarts, _ = await play(radio, None, link.RESTART + 2)
+    assert radio.resets
+    assert restarts == ["no network"]
+    assert "0x0101" in one.error
+
+    class Broken(WLAN):
+        def active(self, on=None):
+            raise RuntimeError("Wifi Unknown Error 0x0101")
+
+        disconnect = active
+
+    await Wifi(Broken(), ()).reset()
+    wifi.leave(Broken())
+
+
+async def test_a_name_without_an_address_is_an_error_like_any_other():
+    class Socket:
+        SOCK_STREAM = 1
+
+        @staticmethod
+        def getaddrinfo(*what):
+            return []
+
+    before = aside.socket
+    aside.socket, aside.THREADS = Socket, True
+    try:
+        await aside.address("broker.lan", 1883)
+    except OSError as error:
+        assert "broker.lan" in str(error)
+    else:
+        raise AssertionError("found")
+    finally:
+        aside.socket, aside.THREADS = before, False
+
+
 async def test_a_network_that_swallows_everything_counts_the_same():
     async def connect():
         raise asyncio.TimeoutError
