@@ -15,6 +15,7 @@ from .ticks import ticks_diff, ticks_ms
 
 _EPOCH = 946_684_800 if time.gmtime(0)[0] == 2000 else 0  # the ESP32 counts from 2000
 _PLAUSIBLE = 1_735_689_600  # 2025, before this firmware was written: who shows less does not know the date
+_LATEST = 3_000_000_000  # 2065: more seconds from 2000 on than a small integer holds end gmtime with an OverflowError
 _DAY_MINUTES = 1440
 
 
@@ -138,7 +139,7 @@ def remember_date(seconds):
     """Note a Unix time that is known to be past, once a day at most."""
     nvs = Nvs()
     minutes = seconds // 60
-    if seconds > _PLAUSIBLE and abs(minutes - nvs.get_int("date", 0)) >= _DAY_MINUTES:
+    if _PLAUSIBLE < seconds < _LATEST and abs(minutes - nvs.get_int("date", 0)) >= _DAY_MINUTES:
         nvs.set_int("date", minutes)
         nvs.commit()
 
@@ -190,8 +191,8 @@ class TimeSource:
         for host in self._servers + [self._broker, wlan.ifconfig()[2]]:
             try:
                 unix = await sntp.unix_ms(host)
-                if unix // 1000 < _PLAUSIBLE:
-                    raise OSError("time server " + host + " tells a date before 2025")
+                if not _PLAUSIBLE <= unix // 1000 < _LATEST:
+                    raise OSError("time server " + host + " tells a date before 2025 or after 2064")
             except (OSError, IndexError, ValueError) as failure:  # also a lookup that finds nothing
                 error = error or failure
                 continue

@@ -142,6 +142,9 @@ async def test_time_comes_from_the_first_server_that_answers_and_sets_the_clock(
     async def lies(host):
         return 1_600_000_000_000
 
+    async def exaggerates(host):
+        return 6_000_000_000_000
+
     async def finds_nothing(host):
         raise IndexError
 
@@ -150,6 +153,7 @@ async def test_time_comes_from_the_first_server_that_answers_and_sets_the_clock(
             (fails, ["silent"], "from silent"),
             (ask, [], "no time server"),
             (lies, ["x"], "before 2025"),
+            (exaggerates, ["x"], "after 2064"),
             (finds_nothing, ["x"], ""),
         ):
             try:
@@ -219,6 +223,8 @@ def test_a_date_is_written_down_once_a_day():
     with Replaced((board, "Nvs", Counted)):
         for hour in range(72):
             board.remember_date(1_800_000_000 + 3600 * hour)
+        for wrong in (0, 1_700_000_000, 9_999_999_999):  # a chip's gmtime ends before the last one
+            board.remember_date(wrong)
     assert changes == [("date", 30_000_000 + 1440 * day) for day in range(3)]
     os.remove("nvs-sensornode.json")
 
