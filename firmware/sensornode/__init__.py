@@ -23,5 +23,6 @@ def forget(*names):
     """
     package = sys.modules[__name__]
     for name in names:
-        if sys.modules.pop(__name__ + "." + name, None):
+        # one that failed half way through its import may be in the list of modules without being in the package
+        if sys.modules.pop(__name__ + "." + name, None) and hasattr(package, name):
             delattr(package, name)

@@ -455,3 +455,15 @@ def test_a_config_file_alone_loads_without_orders():
     assert isinstance(load_file(node.path, {"sensors": []}).signed_sensors, bool)
     assert load_file(node.path, {"sensors": []}).signed_sensors
     assert not node.config.signed_sensors
+
+
+async def test_a_module_left_half_loaded_is_loaded_anew_for_the_next_order():
+    import sensornode
+
+    node = Node()
+    sensornode.forget("verify")
+    # what an import leaves behind that runs out of memory, in MicroPython's older versions
+    sys.modules["sensornode.verify"] = json
+    assert "VerifyingKey" in await node.give("config", signed.config(1, {"interval": 5}))
+    assert await node.give("config", signed.config(1, {"interval": 5})) == ""
+    assert node.restarts == ["configuration 1"]
