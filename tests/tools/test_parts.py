@@ -517,6 +517,36 @@ def test_doctor_says_what_to_do(tmp_path, monkeypatch):
     assert not missing[-1].good
 
 
+@pytest.mark.parametrize(
+    ("configured", "remedy"),
+    [
+        (b'{"site": "roof", "node": "n-1"}', ""),
+        (b'{"site": "roof", "node": "n-2"}', "--name n-2"),
+        (b'{"site": "roof", "nod', "--erase"),
+        (b"[]", "--erase"),
+        (b"{}", "--erase"),
+        (None, "--erase"),
+    ],
+)
+def test_only_the_node_that_was_named_is_kept(configured, remedy):
+    from flashing.flow import Flash, Found, Wishes
+    from flashing.node_json import Identity
+    from flashing.steps import Screen
+
+    files = {"main.py": b""} | ({} if configured is None else {"node.json": configured})
+    image = littlefs_image.build(files, 1 << 20)
+    disk = littlefs_image.Remote(len(image), lambda offset, size: image[offset : offset + size])
+    sources = flash_settings.Sources({}, {}, {})
+    run = Flash(Wishes("roof", "n-1"), hardware.load("bench"), sources, Screen(8), {})
+    if not remedy:
+        run._same_node(Found(b"", disk), Identity("roof", "n-1"))
+        return
+    with pytest.raises(FlashError) as error:
+        run._same_node(Found(b"", disk), Identity("roof", "n-1"))
+    assert error.value.code is Exit.OCCUPIED
+    assert remedy in error.value.remedy
+
+
 def test_the_tools_can_be_executed_and_say_how():
     for name in ("flash", "simulate"):
         done = subprocess.run(

@@ -424,10 +424,15 @@ class Flash:
         return where
 
     def _same_node(self, found: Found, identity: Identity) -> None:
-        configured = json.loads(
-            littlefs_image.read_some(found.disk, _CONFIGURATION).get(node_json.FILE, b"{}")
-        )
-        there = configured.get("site"), configured.get("node")
+        try:
+            configured = json.loads(littlefs_image.read_some(found.disk, _CONFIGURATION)[node_json.FILE])
+            there = configured["site"], configured["node"]
+        except (ValueError, KeyError, TypeError):
+            raise FlashError(
+                Exit.OCCUPIED,
+                f"the board is a node, but its {node_json.FILE} cannot be read",
+                "Say --erase instead of --keep to make a new node of it.",
+            ) from None
         if there != (identity.site, identity.name):
             raise FlashError(
                 Exit.OCCUPIED,
