@@ -57,6 +57,34 @@ def test_everything_is_written_where_it_belongs(tool, board, image_file):
     assert "pins.mpy" in files
 
 
+OTA = (
+    ("nvs", 1, 2, 0x9000, 0x4000),
+    ("otadata", 1, 0, 0xD000, 0x2000),
+    ("phy_init", 1, 1, 0xF000, 0x1000),
+    ("ota_0", 0, 0x10, 0x10000, 0x180000),
+    ("ota_1", 0, 0x11, 0x190000, 0x180000),
+    ("vfs", 1, 0x81, 0x310000, 0xF0000),
+)
+
+
+def test_an_image_with_slots_for_updates_starts_from_the_first(tool, tmp_path):
+    image = tmp_path / "ESP32_GENERIC-OTA.bin"
+    image.write_bytes(micropython_image(rows=OTA))
+    board = Board(tmp_path, flash=bytes(0x10000))  # an old choice of the second slot, for one
+    try:
+        new = tool.node(board.url(), image)
+        assert new.returncode == 0, new.stdout + new.stderr
+        flash = bytearray(board.flash())
+    finally:
+        board.stop()
+    content = image.read_bytes()
+    assert flash[0x1000:0x9000] == content[:0x8000]
+    assert flash[0xD000:0xF000] == b"\xff" * 0x2000
+    assert flash[0xF000 : 0x1000 + len(content)] == content[0xE000:]
+    assert "credentials" in nvs_image.parse(bytes(flash[0x9000:0xD000]))
+    assert "node.json" in littlefs_image.read(bytes(flash[0x310000:]))
+
+
 def test_a_port_may_be_a_device(tool, image_file, tmp_path):
     board = Board(tmp_path, "--pty")
     try:

@@ -484,12 +484,12 @@ class Flash:
                     ntp=wishes.ntp,
                     keys=keys,
                 )
-                writes = _around(writes[0], nvs)
+                otadata = [part for part in layout.partitions if part.type == 1 and part.subtype == 0]
+                writes = _around(writes[0], nvs, *otadata)
                 values: dict[str, Mapping[str, nvs_image.Value]] = {nvs_image.CREDENTIALS: secrets}
                 if broker.ca:
                     values[nvs_image.NAMESPACE] = {nvs_image.DATE: _today()}
                 writes.append(Write(nvs.offset, nvs_image.build(values, nvs.size), "nvs.bin"))
-                otadata = [part for part in layout.partitions if part.type == 1 and part.subtype == 0]
                 writes += [Write(part.offset, b"\xff" * part.size, "otadata.bin") for part in otadata]
                 writes.append(Write(vfs.offset, littlefs_image.build(files, vfs.size), "vfs.bin"))
             unknown = kept is None and "site" not in keys and not wishes.dry_run
@@ -629,19 +629,23 @@ def _today() -> int:
     return seconds // 86_400 * 1440
 
 
-def _around(image: Write, nvs: partitions.Partition) -> list[Write]:
-    """The MicroPython image without the stretch of NVS that its file covers with emptiness.
+def _around(image: Write, *others: partitions.Partition) -> list[Write]:
+    """The MicroPython image without partitions that its file covers with emptiness: they stay, or are written by themselves, and
+    esptool takes no two parts for one place.
 
     A complete image is one piece from the bootloader to the end of the application, and NVS lies between.
     """
-    end = image.offset + len(image.content)
-    if end <= nvs.offset:
-        return [image]
-    before = image.content[: nvs.offset - image.offset]
-    after = image.content[nvs.end - image.offset :]
-    parts = [Write(image.offset, before, "micropython-before-nvs.bin")]
-    if after:
-        parts.append(Write(nvs.end, after, "micropython-after-nvs.bin"))
+    parts = []
+    start, end, title = image.offset, image.offset + len(image.content), image.title
+    for other in sorted(others, key=lambda part: part.offset):
+        if start < other.offset < end:
+            title = f"micropython-before-{other.label}.bin" if start == image.offset else title
+            content = image.content[start - image.offset : other.offset - image.offset]
+            parts.append(Write(start, content, title))
+        if other.offset < end:
+            start, title = other.end, f"micropython-after-{other.label}.bin"
+    if start < end:
+        parts.append(Write(start, image.content[start - image.offset :], title))
     return parts
 
 
