@@ -97,6 +97,17 @@ def test_a_restart_at_any_point_changes_no_verdict(house, expected, tmp_path):
     assert verdicts(house) == expected(300)
 
 
+def test_a_verdict_on_what_was_not_there_yet_stops_nothing(house, expected):
+    fill(house, 20)
+    judge_all(house)
+    ahead = house.reader.size() + 5
+    house.append([encode_entry(VerdictEntry(1, b"", VERSION, ((2**60, ()), (ahead, ((255, 0), (255, 0))))))])
+    fill(house, 20, start=20)
+    judge_all(house)
+    told = [verdict for verdict in verdicts(house) if verdict[1] and verdict != (ahead, ((255, 0), (255, 0)))]
+    assert [pairs for _, pairs in told] == [pairs for _, pairs in expected(40)]
+
+
 def test_status_counts_the_whole_log_after_a_restart(house, tmp_path):
     fill(house, 200)
     before = judge_all(house, snapshot=tmp_path / "state")

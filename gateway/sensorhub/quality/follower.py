@@ -413,8 +413,9 @@ class QualityFollower:
             last = max(
                 (
                     verdict[0]
-                    for _, entry in self._reader.entries(start, stop)
+                    for index, entry in self._reader.entries(start, stop)
                     for verdict in _own_verdicts(entry, self._judging.version)
+                    if verdict[0] < index  # whoever may append may write others
                 ),
                 default=-1,
             )
