@@ -639,19 +639,20 @@ class Cameras:
 
     def _meet(self, upto: int) -> None:
         """Takes series before number `upto` into account as witnesses of each other."""
+        asking: set[int] = set()
         for number in range(self._series, upto):
             kind, node = int(self._kind[number]), int(self._node[number])
             witness = _CAMERA if 0 <= kind <= _REST else kind
             if kind < 0 or node in self._met[witness]:
                 continue
             self._met[witness][node] = None
-            self._choose(node)
             # only cameras ask everybody, particles ask cameras
-            asking = set(self._met[_CAMERA])
+            asking.add(node)
+            asking.update(self._met[_CAMERA])
             if witness == _CAMERA:
                 asking.update(self._met[_PARTICLES], self._met[_DUST])
-            for other in sorted(asking):
-                self._choose(other)
+        for each in sorted(asking):
+            self._choose(each)
         self._series = max(self._series, upto)
 
     def _distances(self, node: int) -> NDArray[np.float64]:
