@@ -22,7 +22,7 @@ NEIGHBOURS: Final = 8
 #: Steps and numbers a step of the window that the model sees, and further numbers beside it.
 WINDOW: Final = 32
 CHANNELS: Final = 8
-ASIDE: Final = 42
+ASIDE: Final = 48
 #: Hours of the long view, and numbers an hour.
 LONG: Final = 48
 LONG_CHANNELS: Final = 2
@@ -52,6 +52,19 @@ _MEANS: Final = (
     ("mean_24h", 24 * 3600.0),
     ("mean_72h", 72 * 3600.0),
 )
+#: A residual that rises over HIGH from below LOW is an excursion; a series is known by how many it had lately.
+HIGH: Final = 4.0
+LOW: Final = 2.5
+#: Seconds in which what is known of excursions and of the tail of the residual fades.
+MEMORY: Final = 14 * 86_400.0
+#: Share of the readings learnt from whose residual is beyond the tail, and its bounds.
+TAIL: Final = 0.1
+_LEAST_TAIL: Final = 0.3
+_MOST_TAIL: Final = 6.0
+#: The same for steps that the neighbours do not make, whatever was wrong meanwhile.
+STEP_TAIL: Final = 0.02
+_LEAST_STEP_TAIL: Final = 1.0
+_MOST_STEP_TAIL: Final = 60.0
 
 _F = np.float32
 _INF = np.inf
@@ -98,6 +111,12 @@ _SERIES: Final[Mapping[str, tuple[str, tuple[int, ...], float]]] = {
     "own_scale": ("f4", (), 0.0),
     "pair_mean": ("f4", (NEIGHBOURS,), 0.0),
     "jump": ("f4", (), 0.0),
+    "rises": ("f4", (), 0.0),
+    "falls": ("f4", (), 0.0),
+    "tail": ("f4", (), 1.5),
+    "step_tail": ("f4", (), 6.0),
+    "usual_24h": ("f4", (), 1.0),
+    "usual_72h": ("f4", (), 0.8),
     "ring": ("f4", (2 * WINDOW, CHANNELS), 0.0),
     "long": ("f4", (2 * LONG, LONG_CHANNELS), 0.0),
     "long_place": ("i8", (), 0),
@@ -139,7 +158,7 @@ class Evidence:
         hours: int64 (N,), hours of history the series has, at most 240.
         window: float32 (N, 32, 8), the last steps of the series, newest last.
         long: float32 (N, 48, 2), residual and distance from the usual over the last 48 hours, newest last.
-        aside: float32 (N, 42), the same for other spans and other witnesses.
+        aside: float32 (N, 48), the same for other spans and other witnesses.
     """
 
     known: NDArray[np.bool_]
@@ -336,6 +355,15 @@ class Witnesses:
         since = np.where(apart_now, np.where(np.isnan(since), t, since), np.nan)
         state["doubted"][s] = since
         learn = ~apart_now | (t - since > LONGEST_DOUBT)
+        rises, falls, tail = self._excursions(s, z, z_before, step, cadence, learn)
+        usual_means = []
+        for name, mean in (("usual_24h", means[2]), ("usual_72h", means[3])):
+            usual_mean = state[name][s]
+            usual_means.append(usual_mean)
+            gain = np.where(learn, np.minimum(step, 4 * cadence) / (0.7 * MEMORY), 0.0).astype(_F)
+            state[name][s] = usual_mean + gain * (
+                np.minimum(np.abs(mean), 3 * usual_mean + _F(0.1)) - usual_mean
+            )
         new_hour = hour != state["hour"][s]
         self._remember(s, t, hour, v, f, apart, alone, learn)
 
@@ -356,6 +384,7 @@ class Witnesses:
         jump = state["jump"][s] * np.exp(-np.minimum(step, 4 * cadence) / 129600.0).astype(_F)
         jump = np.where(np.abs(d_apart) > np.abs(jump), np.clip(d_apart, -100, 100), jump).astype(_F)
         state["jump"][s] = jump
+        step_tail = self._step_tail(s, d_apart, step, cadence)
         exact, near, path, usual_run = self._runs(s, t, v, p, gap, np.abs(d_all) / usual_step, learn)
         replay = self._replays(s, t, v, unit, group)
         sibling = self._siblings(s, t, cadence, group)
@@ -392,8 +421,10 @@ class Witnesses:
         aside[:, 5] = np.log1p(exact / 3600.0)
         aside[:, 6] = np.log1p(near / 3600.0)
         aside[:, 7] = 0.5 * np.log1p(path)
-        aside[:, 8] = (v[:, None] == profiles.DEAD[p]).any(axis=1)
-        aside[:, 9] = v <= 0
+        # a value of a dead sensor says nothing where it is what is to be expected: it may well be 0.0 degrees
+        out_of_place = np.abs(f - np.where(alone, np.where(first, f, f_before), consensus)) > 0.5 * scale
+        aside[:, 8] = (v[:, None] == profiles.DEAD[p]).any(axis=1) & out_of_place
+        aside[:, 9] = (v <= 0) & (profiles.OFFSET[p] > 0) & out_of_place
         aside[:, 10] = 2 * replay[0]
         aside[:, 11] = 2 * replay[1]
         aside[:, 12] = np.arcsinh(sibling[:, 2])
@@ -419,6 +450,12 @@ class Witnesses:
         aside[:, 31] = np.arcsinh(zc - state["mean_24h"][s])
         aside[:, 32:41] = ranks
         aside[:, 41] = alone
+        aside[:, 42] = np.log1p(rises)
+        aside[:, 43] = np.log1p(falls)
+        aside[:, 44] = np.log(tail)
+        aside[:, 45] = np.arcsinh(means[2] / (usual_means[0] + _F(0.1)))
+        aside[:, 46] = np.arcsinh(means[3] / (usual_means[1] + _F(0.1)))
+        aside[:, 47] = np.log((np.abs(d_apart) + _F(0.1)) / step_tail)
         found.aside[at] = aside
         found.known[at] = True
         found.residual[at] = z
@@ -506,6 +543,47 @@ class Witnesses:
             np.where(some, 2 * best, 0.0).astype(_F),
             np.arcsinh(ranks),
         )
+
+    def _excursions(
+        self,
+        s: NDArray[np.int64],
+        z: NDArray[np.float32],
+        z_before: NDArray[np.float32],
+        step: NDArray[np.float64],
+        cadence: NDArray[np.float32],
+        learn: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.float32], ...]:
+        """How often the series rose above and fell below its neighbours before this reading (counts that fade), and the size of
+        residual that it seldom exceeds when nothing is wrong."""
+        state = self._state
+        passed = np.minimum(step, MEMORY)
+        fade = np.exp(-passed / MEMORY).astype(_F)
+        rises, falls = state["rises"][s] * fade, state["falls"][s] * fade
+        state["rises"][s] = rises + ((z > HIGH) & (z_before < LOW))
+        state["falls"][s] = falls + ((z < -HIGH) & (z_before > -LOW))
+        tail = state["tail"][s]
+        # a quantile followed step by step: the same number of steps up and down at the wanted share
+        turn = (np.minimum(step, 4 * cadence) / (0.1 * MEMORY)).astype(_F)
+        move = np.where(np.abs(z) > tail, _F(1 / TAIL - 1), _F(-1))
+        tail = np.where(learn, np.clip(tail * (1 + turn * move), _LEAST_TAIL, _MOST_TAIL), tail).astype(_F)
+        state["tail"][s] = tail
+        return rises, falls, tail
+
+    def _step_tail(
+        self,
+        s: NDArray[np.int64],
+        d_apart: NDArray[np.float32],
+        step: NDArray[np.float64],
+        cadence: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """The size that steps unlike the neighbours' seldom exceeded before this reading."""
+        state = self._state
+        tail = state["step_tail"][s]
+        turn = (np.minimum(step, 4 * cadence) / (0.5 * MEMORY)).astype(_F)
+        move = np.where(np.abs(d_apart) > tail, _F(1 / STEP_TAIL - 1), _F(-1))
+        moved = tail * np.clip(1 + turn * move, _F(0.5), _F(2))
+        state["step_tail"][s] = np.clip(moved, _LEAST_STEP_TAIL, _MOST_STEP_TAIL)
+        return tail
 
     def _remember(
         self,

@@ -17,16 +17,27 @@ from sensorhub.quality import rules as rules_module
 from sensorhub.quality.camera import HAZE_ODDS
 from sensorhub.quality.columns import Columns
 from sensorhub.quality.evidence import Evidence, Rows, Witnesses
-from sensorhub.quality.model import CLASSES, Model
+from sensorhub.quality.model import CLASSES, LOCAL, Model
 from sensorhub.quality.rules import WEIGHTS, Judged, Rules
 
 _LOG: Final = logging.getLogger(__name__)
 
 #: The version that verdict entries name. Whatever changes a verdict, but not the model, changes this.
-VERSION: Final = f"{rules_module.VERSION}+evidence/1"
+VERSION: Final = f"{rules_module.VERSION}+evidence/2"
 
 #: Weight of the residual beside the model: ln(1 + |residual|) times this is added to the model's log odds.
 RESIDUAL: Final = 1.0
+#: Log odds that faults need over a local event before they are called faults: throwing away what is true is the worse mistake.
+LOCAL_MORE: Final = 1.5
+#: What stands apart, whether by a fault or a local event, gets about these log odds at least: trusted, but less than the rest.
+UNCLEAR: Final = -1.0
+_UNCLEAR_SLOPE: Final = 0.04
+_UNCLEAR_MOST: Final = 10.0
+#: What is taken off in the end, so that 0 is where sound series give about 0.1 alarms a day.
+ALARM: Final = 1.0
+#: What is taken off the log odds where nobody is near enough to contradict: FAR · NEAR / (support + NEAR).
+FAR: Final = 4.0
+NEAR: Final = 0.15
 #: Without a model: log odds of a fault are ALONE_SLOPE · ln(1 + |residual|) - ALONE_START.
 ALONE_SLOPE: Final = 4.0
 ALONE_START: Final = 7.5
@@ -42,8 +53,6 @@ ENOUGH_HOURS: Final = 48
 UNCORROBORATED: Final = (0.4, 0.6)
 #: The consensus of the neighbours is this far from its usual value: an event.
 REGIONAL: Final = 3.0
-#: A class is named in the flags from this probability on, among the faults.
-NAMED: Final = 0.3
 #: Seconds after which a model that does not answer is given up.
 STALL: Final = 20.0
 #: A reading with a held-over clock is compared when it is not ahead of the network by more than this, in seconds.
@@ -66,7 +75,7 @@ class Findings:
         judged: scores and flags.
         compared: int64 (M,), records that the neighbours and the model looked at.
         evidence: what was found about those.
-        logits: float32 (M, 8) of `CLASSES`, or None when no model took part.
+        logits: float32 (M, 9) of `CLASSES`, or None when no model took part.
         suspicion: float64 (M,), log odds that the reading is faulty.
     """
 
@@ -79,27 +88,58 @@ class Findings:
 
 def suspicion(
     residual: NDArray[np.float32],
+    support: NDArray[np.float32],
     logits: NDArray[np.float32] | None,
     rule_flags: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Log odds (n,) that readings are faulty, from residual, model and rules."""
-    apart = np.log1p(np.abs(residual.astype(np.float64)))
-    odds = ALONE_SLOPE * apart - ALONE_START if logits is None else fault_odds(logits) + RESIDUAL * apart
+    """Log odds (n,) that readings are faulty, from residual, support, model and rules."""
+    if logits is None:
+        odds = ALONE_SLOPE * np.log1p(np.abs(residual.astype(np.float64))) - ALONE_START
+    else:
+        odds = model_odds(residual, support, logits)
     for flag, more in RULES.items():
         odds += np.where(rule_flags & int(flag), more, 0.0)
     return odds
 
 
-def fault_odds(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """ln(p(any fault) / p(clean)) of logits (n, 8)."""
+def model_odds(
+    residual: NDArray[np.float32], support: NDArray[np.float32], logits: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Log odds (n,) that readings are faulty, from model, residual and how near the neighbours are.
+
+    A reading is faulty when it stands apart, which the residual bears witness of, and when that is no local event,
+    of which the residual says nothing.
+    """
     exact = logits.astype(np.float64)
-    faults = exact[:, 1:]
+    fault, clean, local = _any_fault(exact), exact[:, 0], exact[:, LOCAL]
+    apart = np.logaddexp(fault, local) - clean + witnesses_odds(residual, support)
+    odds = -np.logaddexp(-apart, -(fault - local - LOCAL_MORE))
+    over = np.clip(apart - UNCLEAR, 0.0, _UNCLEAR_MOST)
+    result: NDArray[np.float64] = np.maximum(odds, np.minimum(apart, UNCLEAR) + _UNCLEAR_SLOPE * over)
+    return result - ALARM
+
+
+def witnesses_odds(residual: NDArray[np.float32], support: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What the neighbours add to the log odds (n,): the residual's share, less where they are far."""
+    apart = RESIDUAL * np.log1p(np.abs(residual.astype(np.float64)))
+    return apart - FAR * (NEAR / (support.astype(np.float64) + NEAR))
+
+
+def fault_odds(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """ln(p(any fault) / p(clean or local event)) of logits (n, 9)."""
+    exact = logits.astype(np.float64)
+    return _any_fault(exact) - np.logaddexp(exact[:, 0], exact[:, LOCAL])
+
+
+def _any_fault(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logit of all faults together."""
+    faults = logits[:, 1:LOCAL]
     top: NDArray[np.float64] = faults.max(axis=1)
     # added class by class: a sum along an axis may be ordered by how many rows there are
-    total = np.zeros(len(exact))
+    total = np.zeros(len(logits))
     for k in range(faults.shape[1]):
         total += np.exp(faults[:, k] - top)
-    return top + np.log(total) - exact[:, 0]
+    return top + np.log(total)
 
 
 class Judge:
@@ -136,7 +176,7 @@ class Judge:
         compared = rows[known]
         evidence = evidence.of(known)
         logits = self._logits(evidence)
-        odds = suspicion(evidence.residual, logits, judged.flags[compared])
+        odds = suspicion(evidence.residual, evidence.support, logits, judged.flags[compared])
         # particles that stand above their neighbours are believed where a camera sees the haze
         odds -= HAZE_ODDS * judged.haze[compared] * (evidence.residual > 0)
         score, flags = self._fused(judged, compared, evidence, logits, odds)
@@ -203,8 +243,7 @@ class Judge:
         faulty = trust < 0.5
         named = rule_flags | np.where(alone, int(Flag.ISOLATED), 0)
         if logits is not None:
-            chances = np.exp(logits[:, 1:] - logits[:, 1:].max(axis=1, keepdims=True))
-            most = np.argmax(chances, axis=1)
+            most = np.argmax(logits[:, 1:LOCAL], axis=1)
             named |= np.where(faulty & ~alone, np.array(_CLASS_FLAGS)[most + 1], 0)
         else:
             named |= np.where(faulty & ~alone, int(Flag.OFFSET), 0)

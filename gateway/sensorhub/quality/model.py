@@ -18,7 +18,9 @@ from sensorhub.errors import SensorhubError
 from sensorhub.quality.evidence import ASIDE, CHANNELS, LONG, LONG_CHANNELS, WINDOW
 
 #: What the model tells apart, in the order of its outputs.
-CLASSES: Final = ("clean", "spike", "stuck", "drift", "offset", "noise", "dropout", "replay")
+CLASSES: Final = ("clean", "spike", "stuck", "drift", "offset", "noise", "dropout", "replay", "local event")
+#: Number of the last class: true, but of this one place (a chimney, a kitchen, a passing lorry).
+LOCAL: Final = len(CLASSES) - 1
 #: Packages with the same Interpreter; the second only where the first has no wheel (armv7).
 RUNTIMES: Final = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 #: Shapes of a row of each input.
@@ -85,7 +87,7 @@ class Model:
     """A model that is ready to run.
 
     Args:
-        data: the bytes of a .tflite file with the three inputs of `Evidence` and logits (n, 8) as output.
+        data: the bytes of a .tflite file with the three inputs of `Evidence` and logits (n, 9) as output.
         path: where they come from, for messages.
 
     Raises:
@@ -127,7 +129,7 @@ class Model:
         return cls(data, name)
 
     def logits(self, *inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (n, 8) of `CLASSES` for windows (n, 32, 8), long views (n, 48, 2) and numbers aside (n, 42).
+        """Logits (n, 9) of `CLASSES` for windows (n, 32, 8), long views (n, 48, 2) and numbers aside (n, 48).
 
         A row's result does not depend on the rows it is run with.
         """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorhub.quality.evidence import Evidence, Rows, Witnesses
-from sensorhub.quality.training.faults import CLASSES, Faulty, inject
+from sensorhub.quality.model import CLASSES, LOCAL
+from sensorhub.quality.training.events import far_apart, other_yards
+from sensorhub.quality.training.faults import BETWEEN, Faulty, inject
 from sensorhub.quality.training.grids import Grid
 
 _PART = 30_000
+#: Networks that are looked at beside each other: more are quicker, fewer are shared out better.
+_TOGETHER = 5
+#: A small network is varied at most this many times as often as the largest.
+_MOST_ROUNDS = 3.0
+#: Weight of sound readings between dead ones, each an alarm of its own if it is called faulty.
+HARD = 4.0
 #: Degrees of longitude between networks that are looked at beside each other.
 _APART = 12.0
 
@@ -25,12 +35,13 @@ class Examples:
     Attributes:
         window: float16 (N, 32, 8).
         long: float16 (N, 48, 2).
-        aside: float16 (N, 42).
+        aside: float16 (N, 48).
         label: int8 (N,), number in `CLASSES`.
         family: int8 (N,), as in `Faulty`.
         weight: float32 (N,), rows for which this one stands.
         origin: int16 (N,), one number for each source and channel.
         residual: float32 (N,).
+        support: float32 (N,).
     """
 
     window: NDArray[np.float16]
@@ -41,6 +52,7 @@ class Examples:
     weight: NDArray[np.float32]
     origin: NDArray[np.int16]
     residual: NDArray[np.float32]
+    support: NDArray[np.float32]
 
     @classmethod
     def joined(cls, parts: list[Examples]) -> Examples:
@@ -91,7 +103,9 @@ def examples_of(
         odd = np.abs(evidence.residual) > 2.5
         share = np.where(mine > 0, 4 * keep, np.where(odd, 4 * keep, keep))
         share = np.where((mine == CLASSES.index("spike")) | (mine == CLASSES.index("noise")), 1.0, share)
-        share = np.minimum(share, 1.0)
+        share = np.minimum(np.where(mine == LOCAL, 6 * keep, share), 1.0)
+        between = family[moment, node, channel] == BETWEEN
+        share = np.where(between, 1.0, share)
         take = count[moment, node, channel] & evidence.known & (rng.random(mine.size) < share)
         parts.append(
             Examples(
@@ -100,25 +114,36 @@ def examples_of(
                 evidence.aside[take].astype(np.float16),
                 mine[take],
                 family[moment, node, channel][take],
-                (1 / share[take]).astype(np.float32),
+                (np.where(between, HARD, 1.0) / share)[take].astype(np.float32),
                 (origin + channel[take]).astype(np.int16),
                 evidence.residual[take],
+                evidence.support[take],
             )
         )
     return Examples.joined(parts)
 
 
-def variations(grid: Grid, rng: np.random.Generator, rounds: int) -> Iterator[Grid]:
-    """The network itself, and networks made of it: fewer nodes, other cadences."""
+def variations(grid: Grid, rng: np.random.Generator, rounds: int) -> Iterator[tuple[Grid, bool]]:
+    """The network itself, and networks made of it: fewer nodes, other cadences, other yards, far apart.
+
+    With each: whether nodes speak one after the other.
+    """
+    # a network that is far apart as it is has nothing to learn from being stretched
+    close = np.ptp(grid.latitude) * 111.2 < 30
     for number in range(rounds):
-        kind = number % 4
-        if kind in (0, 1) or len(grid.nodes) < 3:
-            yield grid
+        kind = number % 5
+        if kind == 0 or len(grid.nodes) < 3:
+            yield grid, False
+        elif kind == 1:
+            yield grid, True
         elif kind == 2:
             few = int(rng.integers(2, len(grid.nodes)))
-            yield grid.only(sorted(rng.choice(len(grid.nodes), few, replace=False).tolist()))
+            yield grid.only(sorted(rng.choice(len(grid.nodes), few, replace=False).tolist())), False
+        elif kind == 3:
+            varied = other_yards(grid, rng)
+            yield (varied.every(int(rng.choice([3, 6]))) if grid.cadence <= 900 else varied), False
         else:
-            yield grid.every(int(rng.choice([3, 6]))) if grid.cadence <= 900 else grid
+            yield far_apart(other_yards(grid, rng), rng) if close else grid, False
 
 
 def beside(parts: list[Faulty]) -> Faulty:
@@ -147,17 +172,57 @@ def beside(parts: list[Faulty]) -> Faulty:
     return Faulty(grid, wide("label", 0, np.int8), wide("family", 0, np.int8), wide("count", False, np.bool_))
 
 
-def build(grids: list[Grid], seed: int, *, rounds: int = 4, keep: float = 0.1, without: str = "") -> Examples:
-    """Examples from several networks, each varied and broken `rounds` times."""
+def build(
+    grids: list[Grid],
+    seed: int,
+    *,
+    rounds: int = 4,
+    keep: float = 0.1,
+    without: str = "",
+    workers: int = 1,
+) -> Examples:
+    """Examples from several networks, each varied and broken many times.
+
+    Args:
+        grids: the networks.
+        seed: decides everything that is drawn.
+        rounds: how often the largest of them is varied; smaller ones more often, so that each counts about as much.
+        keep: share of the sound readings that become examples.
+        without: a class that is left out.
+        workers: processes that share the work; how many changes nothing.
+    """
     rng = np.random.default_rng(seed)
-    parts = []
+    jobs: list[_Job] = []
+    sizes = [sum(int(np.isfinite(v).sum()) for v in grid.values.values()) for grid in grids]
     for number, grid in enumerate(grids):
-        alike: dict[tuple[float, bool], list[Faulty]] = {}
-        for turn, varied in enumerate(variations(grid, rng, rounds)):
-            faulty = inject(varied, seed * 1000 + number * 100 + turn, without=without)
-            alike.setdefault((varied.cadence, turn % 4 == 1), []).append(faulty)
-        parts += [
-            examples_of(beside(some), 16 * number, rng, keep=keep, live=live)
-            for (_, live), some in alike.items()
-        ]
-    return Examples.joined(parts)
+        alike: dict[tuple[float, bool], list[tuple[Grid, int]]] = {}
+        turns = round(rounds * min(max(sizes) / max(sizes[number], 1), _MOST_ROUNDS))
+        for turn, (varied, live) in enumerate(variations(grid, rng, turns)):
+            alike.setdefault((varied.cadence, live), []).append((varied, seed * 1000 + number * 100 + turn))
+        for (_, live), some in alike.items():
+            for start in range(0, len(some), _TOGETHER):
+                part = tuple(some[start : start + _TOGETHER])
+                jobs.append(_Job(part, 16 * number, (seed, len(jobs)), keep, live, without))
+    if workers == 1:
+        return Examples.joined([_work(job) for job in jobs])
+    # new processes, not forks: what TensorFlow has started does not live on in a fork
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return Examples.joined(list(pool.map(_work, jobs)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Networks of one cadence that are broken and looked at beside each other."""
+
+    grids: tuple[tuple[Grid, int], ...]
+    origin: int
+    seed: tuple[int, int]
+    keep: float
+    live: bool
+    without: str
+
+
+def _work(job: _Job) -> Examples:
+    faulty = [inject(grid, seed, without=job.without, events=True) for grid, seed in job.grids]
+    rng = np.random.default_rng(job.seed)
+    return examples_of(beside(faulty), job.origin, rng, keep=job.keep, live=job.live)

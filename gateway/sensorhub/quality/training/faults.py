@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 
 from sensorhub.channels import BY_NAME
 from sensorhub.quality import profiles
+from sensorhub.quality.model import CLASSES, LOCAL
 from sensorhub.quality.profiles import Profile
+from sensorhub.quality.training.events import local_events, of_one_place
 from sensorhub.quality.training.grids import Grid
 
-CLASSES: Final = ("clean", "spike", "stuck", "drift", "offset", "noise", "dropout", "replay")
+#: Family of sound readings between those of a dropout: few, and each of them could be a false alarm.
+BETWEEN: Final = -2
 HOUR: Final = 3600.0
 _DAY: Final = 86_400.0
 
@@ -119,6 +122,20 @@ def _clipped(rng: np.random.Generator, x: _Values, p: Profile, _: float) -> _Val
     return np.minimum(x, np.nanmin(x) + rng.uniform(0.2, 1.5) * p.unit)
 
 
+def _bursts(rng: np.random.Generator, x: _Values, p: Profile, _: float) -> _Values:
+    """A laser that counts what is not there, now and then, much and little."""
+    on = rng.random(x.size) < rng.uniform(0.2, 1.0)
+    size = rng.uniform(0.8, 4) * p.unit * np.exp(rng.normal(0, rng.uniform(0.3, 0.9), x.size))
+    return x + on * size * (1.0 if p.offset else _sign(rng, p))
+
+
+def _blocked(rng: np.random.Generator, x: _Values, p: Profile, _: float) -> _Values:
+    """An inlet or a fan that lets hardly anything through."""
+    if not p.offset:
+        return x + _sign(rng, p) * rng.uniform(2.2, 7) * p.unit
+    return x * rng.uniform(0.0, 0.25) * np.exp(rng.normal(0, 0.1, x.size))
+
+
 FAMILIES: Final = (
     Family("spike", "spike", (0.0, 0.5), _spike),
     Family("stuck", "stuck", (3, 36), _stuck, 0.0),
@@ -130,9 +147,11 @@ FAMILIES: Final = (
     Family("sluggish", "drift", (24, 96), _sluggish, 1.5),
     Family("heated", "offset", (24, 96), _heated, 1.5),
     Family("clipped", "stuck", (12, 48), _clipped, 1.5),
+    Family("bursts", "noise", (0.3, 12), _bursts, 0.5),
+    Family("blocked", "offset", (6, 72), _blocked, 0.75),
 )
 #: How often a family is chosen, in `FAMILIES` order.
-SHARE: Final = (1, 1.2, 1.2, 1.2, 1.2, 1, 0.25, 0.25, 0.25, 0.2)
+SHARE: Final = (1, 1.2, 1.2, 1.2, 1.2, 1, 0.25, 0.25, 0.25, 0.2, 0.5, 0.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +161,7 @@ class Faulty:
     Attributes:
         grid: what the gateway would have received.
         label: channel to int8 (T, N), number in `CLASSES`.
-        family: channel to int8 (T, N), 1 + number in `FAMILIES`, 0 clean, -1 replay.
+        family: channel to int8 (T, N), 1 + number in `FAMILIES`, 0 clean, -1 replay, `BETWEEN`.
         count: channel to bool (T, N), the row is clearly one or the other.
     """
 
@@ -153,7 +172,13 @@ class Faulty:
 
 
 def inject(
-    grid: Grid, seed: int, *, days_between: float = 5.0, without: str = "", severity: float = 1.0
+    grid: Grid,
+    seed: int,
+    *,
+    days_between: float = 5.0,
+    without: str = "",
+    severity: float = 1.0,
+    events: bool = False,
 ) -> Faulty:
     """Puts faults into every series of a grid.
 
@@ -163,13 +188,15 @@ def inject(
         days_between: mean time between two faults of a series.
         without: a class that is left out.
         severity: factor on deviations.
+        events: puts in local events of one node as well.
     """
     rng = np.random.default_rng(seed)
     per_hour = HOUR / grid.cadence
+    grid, local = local_events(grid, rng) if events else (grid, of_one_place(grid))
     moments, nodes = len(grid.time), len(grid.nodes)
     truth = {c: v.copy() for c, v in grid.values.items()}
     values = {c: v.copy() for c, v in grid.values.items()}
-    label = {c: np.zeros(v.shape, np.int8) for c, v in values.items()}
+    label = {c: np.where(local[c], np.int8(LOCAL), np.int8(0)) for c in values}
     family = {c: np.zeros(v.shape, np.int8) for c, v in values.items()}
     count = {c: np.isfinite(v) for c, v in values.items()}
     free = {c: np.ones(v.shape, np.bool_) for c, v in values.items()}
@@ -189,8 +216,8 @@ def inject(
             wrong = np.arange(y.size) * grid.cadence >= HOUR
         else:
             wrong = np.abs(y - x) >= least * p.unit
-        label[c][a:b, j] = np.where(wrong & there, kind, 0)
-        family[c][a:b, j] = np.where(wrong & there, name, 0)
+        label[c][a:b, j] = np.where(wrong & there, kind, label[c][a:b, j])
+        family[c][a:b, j] = np.where(wrong & there, name, BETWEEN if kind == CLASSES.index("dropout") else 0)
         count[c][a:b, j] &= wrong | (kind == CLASSES.index("dropout"))
         count[c][b : b + max(1, int(per_hour)), j] = False
         margin = int(12 * per_hour)

@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from sensorhub.errors import SensorhubError
 from sensorhub.quality.evidence import ASIDE, CHANNELS, LONG, LONG_CHANNELS, WINDOW
-from sensorhub.quality.model import INPUTS
+from sensorhub.quality.model import CLASSES, INPUTS, LOCAL
 from sensorhub.quality.training.examples import Examples
-from sensorhub.quality.training.faults import CLASSES
 
 BATCH = 512
 #: Steps of the window's end that the dense layers see directly.
 _LAST = 4
 #: What each fault class weighs in all, where all clean readings together weigh 1.
 CLASS_WEIGHT = 0.12
+#: And what local events weigh.
+LOCAL_WEIGHT = 0.25
 #: No single row weighs more than this many average ones.
 MOST_WEIGHT = 50.0
 
@@ -42,7 +43,7 @@ def tensorflow() -> Any:
 
 
 def build(width: int = 24) -> Any:
-    """An untrained Keras model: the three inputs of `Evidence` to logits (n, 8)."""
+    """An untrained Keras model: the three inputs of `Evidence` to logits (n, 9)."""
     keras = tensorflow().keras
     layers = keras.layers
     window = layers.Input((WINDOW, CHANNELS), name="window")
@@ -69,7 +70,8 @@ def weights_of(examples: Examples) -> NDArray[np.float32]:
         for number in range(len(CLASSES)):
             rows = mine & (examples.label == number)
             if rows.any():
-                weight[rows] *= (CLASS_WEIGHT if number else 1.0) / weight[rows].sum()
+                whole = {0: 1.0, LOCAL: LOCAL_WEIGHT}.get(number, CLASS_WEIGHT)
+                weight[rows] *= whole / weight[rows].sum()
     held: NDArray[np.float32] = np.minimum(weight / weight.mean(), MOST_WEIGHT).astype(np.float32)
     return held
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time as clock
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,12 +14,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sensorhub.quality.judge import RESIDUAL, VERSION, fault_odds
-from sensorhub.quality.model import Model
+from sensorhub.quality.judge import VERSION, fault_odds, model_odds, witnesses_odds
+from sensorhub.quality.model import CLASSES, LOCAL, Model
 from sensorhub.quality.training import network
 from sensorhub.quality.training.card import card
 from sensorhub.quality.training.examples import Examples, build, evidence_of
-from sensorhub.quality.training.faults import CLASSES, FAMILIES, inject
+from sensorhub.quality.training.faults import FAMILIES, inject
 from sensorhub.quality.training.grids import Grid, read
 from sensorhub.quality.training.measure import average_precision, threshold
 
@@ -49,17 +50,19 @@ class Plan:
 
     Attributes:
         seed: decides everything that is drawn.
-        rounds: how often each network is varied and broken.
+        rounds: how often the largest network is varied and broken; smaller ones more often.
+        workers: processes that make the examples, as many as there are cores; how many changes nothing.
         epochs: how often every example is seen.
         keep: share of the sound readings that become examples.
         leave_out_epochs: epochs of each model of the leave-one-fault-out table; 0 leaves the table out.
     """
 
     seed: int = 1
-    rounds: int = 8
-    epochs: int = 12
+    rounds: int = 10
+    epochs: int = 8
     keep: float = 0.1
-    leave_out_epochs: int = 2
+    leave_out_epochs: int = 1
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
 
 
 @dataclass(slots=True)
@@ -105,23 +108,30 @@ def held_back(grids: list[Grid], seed: int) -> HeldBack:
                     np.ones(rows.size, np.float32),
                     (16 * number + channel[rows]).astype(np.int16),
                     evidence.residual[rows],
+                    evidence.support[rows],
                 )
             )
             names += [channels[c] for c in channel[rows]]
             times.append(grid.time[moment[rows]])
             series.append((number * 4096 + node[rows]) * 32 + channel[rows])
-            days += np.count_nonzero(mine == 0) * grid.cadence / 86_400
+            days += np.count_nonzero(sound(mine)) * grid.cadence / 86_400
     return HeldBack(Examples.joined(parts), names, np.concatenate(times), np.concatenate(series), days)
 
 
-def odds(logits: NDArray[np.float32], residual: NDArray[np.float32]) -> NDArray[np.float64]:
+def sound(label: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Which labels (N,) are of no fault."""
+    true: NDArray[np.bool_] = (label == 0) | (label == LOCAL)
+    return true
+
+
+def odds(logits: NDArray[np.float32], examples: Examples) -> NDArray[np.float64]:
     """Log odds as the judge adds them up, without the rules."""
-    return fault_odds(logits) + RESIDUAL * np.log1p(np.abs(residual.astype(np.float64)))
+    return model_odds(examples.residual, examples.support, logits)
 
 
 def table(examples: Examples, score: NDArray[np.float64], *, families: bool = False) -> dict[str, float]:
     """Average precision of each class (or family), the mean over sources and channels."""
-    names = (*(f.name for f in FAMILIES), "replay") if families else CLASSES[1:]
+    names = (*(f.name for f in FAMILIES), "replay") if families else CLASSES[1:LOCAL]
     result = {}
     for position, name in enumerate(names):
         if families:
@@ -131,7 +141,7 @@ def table(examples: Examples, score: NDArray[np.float64], *, families: bool = Fa
         found = []
         for origin in np.unique(examples.origin):
             here = examples.origin == origin
-            fault, clean = here & mine, here & (examples.label == 0)
+            fault, clean = here & mine, here & sound(examples.label)
             if np.count_nonzero(fault) >= 3:
                 weight = examples.weight[clean].astype(np.float64)
                 found.append(average_precision(score[fault], score[clean], weight))
@@ -160,10 +170,10 @@ def logits_of(model: Model, examples: Examples) -> NDArray[np.float32]:
 def _sound(
     held: HeldBack, score: NDArray[np.float64]
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    sound = held.examples.label == 0
+    true = sound(held.examples.label)
     result = []
-    for number in np.unique(held.series[sound]):
-        rows = sound & (held.series == number)
+    for number in np.unique(held.series[true]):
+        rows = true & (held.series == number)
         result.append((held.time[rows], score[rows]))
     return result
 
@@ -189,7 +199,9 @@ def train(
     tf = network.tensorflow()
     grids = [read(source.path) for source in sources]
     parts = [split(grid) for grid in grids]
-    examples = build([learn for learn, _ in parts], plan.seed, rounds=plan.rounds, keep=plan.keep)
+    examples = build(
+        [learn for learn, _ in parts], plan.seed, rounds=plan.rounds, keep=plan.keep, workers=plan.workers
+    )
     tell(f"{examples.label.size:,} examples after {clock.monotonic() - started:.0f} s")
     model = network.fit(
         examples,
@@ -198,13 +210,14 @@ def train(
         progress=lambda n, loss: tell(f"epoch {n}: loss {loss:.4f}, {clock.monotonic() - started:.0f} s"),
     )
     held = held_back([back for _, back in parts], 10_000 + plan.seed)
-    score = odds(_float_logits(model, held.examples), held.examples.residual)
     # the model's own zero becomes the threshold at which sound sensors give BUDGET alarms a day
+    score = fault_odds(_float_logits(model, held.examples))
+    score += witnesses_odds(held.examples.residual, held.examples.support)
     network.shift(model, threshold(_sound(held, score), held.days, BUDGET))
     data = network.convert(model, examples, plan.seed)
     loaded = Model(data)
-    score = odds(_float_logits(model, held.examples), held.examples.residual)
-    int8 = odds(logits_of(loaded, held.examples), held.examples.residual)
+    score = odds(_float_logits(model, held.examples), held.examples)
+    int8 = odds(logits_of(loaded, held.examples), held.examples)
     alone = np.log1p(np.abs(held.examples.residual.astype(np.float64)))
     measured = {
         "int8": table(held.examples, int8),
@@ -212,13 +225,18 @@ def train(
         "residual": table(held.examples, alone),
         "families": table(held.examples, int8, families=True),
     }
+    local = held.examples.label == LOCAL
+    flagged = {
+        "readings": int(local.sum()),
+        "flagged": float((int8[local] >= 0).mean()) if local.any() else 0.0,
+    }
     result: dict[str, Any] = {
         "name": "anomaly",
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
         "judge": VERSION,
         "tensorflow": tf.__version__,
-        "plan": {name: getattr(plan, name) for name in Plan.__slots__},
+        "plan": {name: getattr(plan, name) for name in Plan.__slots__ if name != "workers"},
         "examples": int(examples.label.size),
         "sources": [
             {
@@ -233,17 +251,22 @@ def train(
             }
             for source, grid in zip(sources, grids, strict=True)
         ],
-        "held_back": {"share": HELD_BACK, "readings": int(held.examples.label.size), **measured},
+        "held_back": {
+            "share": HELD_BACK,
+            "readings": int(held.examples.label.size),
+            "local": flagged,
+            **measured,
+        },
         "leave_one_out": {},
         "seconds": round(clock.monotonic() - started),
     }
     _write(output, data, result)
-    for name in CLASSES[1:] if plan.leave_out_epochs else ():
+    for name in CLASSES[1:LOCAL] if plan.leave_out_epochs else ():
         other = network.fit(_without(examples, name), seed=plan.seed, epochs=plan.leave_out_epochs)
         logits = _float_logits(other, held.examples)
         row = {
             "network": table(held.examples, fault_odds(logits))[name],
-            "network and residual": table(held.examples, odds(logits, held.examples.residual))[name],
+            "network and residual": table(held.examples, odds(logits, held.examples))[name],
             "trained with it": measured["int8"][name],
         }
         result["leave_one_out"][name] = row
