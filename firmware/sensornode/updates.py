@@ -252,6 +252,8 @@ async def install(order, life, root, tls, board, disk=Disk):
         partition = board.next_partition()
         if not partition:
             raise ValueError("the partition table has no OTA slots")
+        if _lies_in_files(disk, root + "/" + SLOTS[life.active]):
+            raise ValueError("the application lies in files, which go before those of an image")
         await fetch(order, AppPartition(partition, order.size, order.sha256), tls)
         # first the record: a boot slot without one would start the new image without counting it
         life.begin_update(order.sequence, PARTITION, order.version, order.minimum)
@@ -304,6 +306,13 @@ async def _digest(disk, path, buffer):
                 return state.digest()
             state.update(memoryview(buffer)[:got])
             await asyncio.sleep(0)
+
+
+def _lies_in_files(disk, path):
+    try:
+        return disk.is_dir(path + "/sensornode")
+    except OSError:
+        return False
 
 
 def _octal(field):

@@ -447,6 +447,24 @@ async def test_an_image_for_a_partition_is_started_once_and_confirmed_by_a_recei
     board_without_slots()
 
 
+async def test_an_image_whose_application_would_never_run_is_refused():
+    server = await Server(b"").start()
+    nvs = Nvs()
+    life = boot(nvs)
+    target = Board(esp32.Partition("ota_1"))
+    try:
+        # of what lies in files and in the image nodeboot.py starts the former
+        await install(order(b"x", server, form="app"), life, "", None, target, Disk(nvs))
+    except ValueError as error:
+        assert "files" in str(error)
+    else:
+        raise AssertionError("installed")
+    finally:
+        await server.stop()
+    assert target.booted is None
+    assert not boot(nvs).on_trial
+
+
 async def test_a_board_without_ota_partitions_says_so():
     from sensornode import board
 
