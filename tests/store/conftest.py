@@ -84,7 +84,7 @@ class Network:
     def judge(self, index: int, score: int = 190, flags: int = 0) -> int:
         return self.verdict({index: [(score, flags)] * self.records[index]})
 
-    def clone(self, node: str, first: int, second: int) -> int:
+    def clone(self, node: str, *evidence: int) -> int:
         return self.add(
             encode_entry(
                 NodeEntry(
@@ -95,7 +95,7 @@ class Network:
                     public_key_of(self.key(node)),
                     None,
                     "",
-                    cbor2.dumps([first, second]),
+                    cbor2.dumps(evidence),
                 )
             )
         )

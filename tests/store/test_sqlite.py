@@ -222,6 +222,8 @@ def test_cloned_messages_are_kept_marked_and_never_trusted(network, store):
     network.judge(second)
     store.apply(network.batch())
     network.clone("alder", first, second)
+    network.clone("alder", first)  # no evidence of anything
+    network.clone("alder", 0, 2**63)
     store.apply(network.batch(4))
     store.settle()
     assert store.counts()["cloned"] == 2

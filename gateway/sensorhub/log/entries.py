@@ -104,6 +104,17 @@ class NodeEntry:
     evidence: bytes = b""
 
 
+def clone_pair(entry: NodeEntry) -> tuple[int, int] | None:
+    """The log indices of the two messages that the evidence of a clone names; None when it names none."""
+    try:
+        value = cbor2.loads(entry.evidence)
+    except Exception:  # noqa: BLE001 - cbor2 raises many kinds for bytes from outside
+        return None
+    if type(value) is list and len(value) == 2 and all(type(v) is int and 0 <= v <= _MAX_INT for v in value):
+        return value[0], value[1]
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class VerdictEntry:
     """How readings were judged.

@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-import cbor2
-
-from sensorhub.log.entries import NodeEntry, decode_entry
+from sensorhub.log.entries import NodeEntry, clone_pair, decode_entry
 from sensorhub.wire import kid as kid_of
 
 if TYPE_CHECKING:
@@ -132,6 +130,8 @@ class Registry:
             return f"that public key is not one of node {entry.node!r}"
         if event == REVOKE and key.revoked_index is not None:
             return f"key {key.kid.hex()} of node {entry.node!r} is already revoked"
+        if event == CLONE and entry.evidence and clone_pair(entry) is None:
+            return "the evidence of a clone names two entries of the log"
         return None
 
     def apply(self, index: int, entry: NodeEntry) -> bool:
@@ -150,8 +150,7 @@ class Registry:
             kid = kid_of(entry.public_key)
             self._end(kid, index)
         else:
-            evidence = cbor2.loads(entry.evidence) if entry.evidence else [index, index]
-            self._nodes[entry.node].clones.append((int(evidence[0]), int(evidence[1])))
+            self._nodes[entry.node].clones.append(clone_pair(entry) or (index, index))
         self.version += 1
         self.indices.append(index)
         return True

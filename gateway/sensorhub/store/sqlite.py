@@ -27,6 +27,7 @@ from sensorhub.log.entries import (
     VERDICT,
     NodeEntry,
     NodeEvent,
+    clone_pair,
     decode_entry,
     kind_of,
     outranks,
@@ -366,7 +367,7 @@ class SqliteStore(SqliteReader):
         self._db.execute("INSERT INTO node_entry VALUES (?, ?)", (index, node))
         if entry.event == NodeEvent.CLONE:
             self._write()
-            for message in cbor2.loads(entry.evidence)[:2]:
+            for message in clone_pair(entry) or ():
                 self._db.execute(
                     "UPDATE message SET clone = ? WHERE id = ? AND clone IS NULL", (index, message)
                 )

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import cbor2
-
-from sensorhub.log.entries import EntryError, Genesis, MessageEntry, NodeEntry, NodeEvent, decode_entry
+from sensorhub.log.entries import (
+    EntryError,
+    Genesis,
+    MessageEntry,
+    NodeEntry,
+    NodeEvent,
+    clone_pair,
+    decode_entry,
+)
 from sensorhub.log.note import Checkpoint
 from sensorhub.verify.answers import DEVICE_SIGNED, Answer, Check, State, conclude
 from sensorhub.verify.keyring import Keyring
@@ -203,21 +209,10 @@ def warnings_of(entries: Iterable[tuple[int, NodeEntry]], keys: Mapping[bytes, I
             found.append(f"{who} was revoked at entry {index}")
         elif entry.event == NodeEvent.CLONE:
             pair = clone_pair(entry)
-            touched = sorted(set(keys[entry.public_key]) & set(pair))
+            touched = sorted(set(keys[entry.public_key]) & set(pair or ()))
             where = f"entries {pair[0]} and {pair[1]}" if pair else "two entries"
             this = f", entry {touched[0]} among them" if touched else ""
             found.append(
                 f"{who} signed two different messages of one number, {where}{this} (clone, entry {index})"
             )
     return found
-
-
-def clone_pair(entry: NodeEntry) -> tuple[int, ...]:
-    """The log indices of the two messages that show a clone; empty when the evidence is unreadable."""
-    try:
-        value = cbor2.loads(entry.evidence)
-    except Exception:  # noqa: BLE001 - cbor2 raises many kinds for bytes from outside
-        return ()
-    if isinstance(value, list) and len(value) == 2 and all(type(item) is int for item in value):
-        return tuple(value)
-    return ()
