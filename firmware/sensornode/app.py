@@ -315,9 +315,7 @@ class App:
                 pass
             elif not confirmed and self.link.online:
                 confirmed = True
-                image = life.trial == PARTITION
-                if life.well(True) and image:
-                    board.confirm_partition()
+                self._well(True)
             elif not confirmed and life.on_trial and seconds >= TRIAL_S:
                 life.give_up()
                 self.restart("no receipt with what was on trial")
@@ -325,9 +323,16 @@ class App:
                 life.leave_safe_mode()
                 self.restart("safe mode is over")
             elif seconds == WELL_S and self.healthy and not self.safe:
-                life.well(False)
+                self._well(False)
             await asyncio.sleep(1)
             seconds += 1
+
+    def _well(self, confirmed):
+        """The node does what it should, confirmed by a receipt or not."""
+        if confirmed and self.life.trial == PARTITION:
+            # first: the record must not hold an image for good that the bootloader takes back
+            board.confirm_partition()
+        self.life.well(confirmed)
 
     def _now(self):
         """Unix seconds, or None while no time server has told them within a day."""
@@ -401,7 +406,7 @@ class App:
             ticks -= 1
             await asyncio.sleep(0.1)
         if self.life:
-            self.life.well(self.link.online)
+            self._well(self.link.online)
         if not self.ending:
             now = self.clock.uptime_ms()
             self.sleep_ms = max(1000, self.clock.next_slot(now, interval) - LEAD_MS - now)

@@ -165,6 +165,22 @@ async def test_starting_again_keeps_what_was_sampled():
     assert len(found) >= 9
 
 
+async def test_a_sleeping_node_tells_the_bootloader_before_it_sleeps():
+    told = []
+    original, board.confirm_partition = board.confirm_partition, lambda: told.append(1)
+    try:
+        life = started(0)
+        life.begin_update(1, PARTITION, version_number(application.__version__), 0)
+        app = node(life, sleep=True, interval=1)
+        app.link.online = True
+        app.spool.freed = 1 << 30  # everything is receipted
+        await app._sample_and_sleep(True)
+        assert not life.on_trial
+        assert told == [1]
+    finally:
+        board.confirm_partition = original
+
+
 class Machine:
     """A board that counts what is asked of it; without `deepsleep` unless it is given."""
 
