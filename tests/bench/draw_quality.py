@@ -58,7 +58,7 @@ def main() -> None:
             fault = best[(channel == c) & (label == kind)]
             if fault.size:
                 cells[c, kind] = average_precision(fault, clean, np.ones(clean.size))
-    suffix = f"-{options.suffix}" if options.suffix else ""
+    suffix = f"-{options.suffix.replace(' ', '-')}" if options.suffix else ""
     more = f", {options.suffix}" if options.suffix else ""
     options.folder.mkdir(parents=True, exist_ok=True)
     pictures = {

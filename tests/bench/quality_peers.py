@@ -23,7 +23,6 @@ from sensorhub.quality.benchmark import Case, Result, Score
 from sensorhub.quality.model import Model, shipped
 from sensorhub.quality.profiles import BY_CHANNEL
 
-HOUR = 3600.0
 _Grid = NDArray[np.float64]
 
 
@@ -41,14 +40,17 @@ def grids(case: Case) -> Iterator[tuple[str, NDArray[np.intp], _Grid, _Grid, _Gr
         yield str(channel), rows, moment * first.size + node, values, np.hypot(north, east)
 
 
-def on_grids(judge: Callable[[str, _Grid, _Grid], _Grid]) -> Score:
-    """A judge of one channel's values (T, N) and distances (N, N) as a judge of cases."""
+def on_grids(judge: Callable[[str, _Grid, _Grid, float], _Grid]) -> Score:
+    """A judge of one channel's values (T, N), distances (N, N) and cadence (s) as a judge of cases."""
 
     def score(case: Case) -> NDArray[np.float64]:
         told = np.zeros(case.time.size)
+        cadence = float(np.median(np.diff(np.unique(case.time))))
         for channel, rows, places, values, distance in grids(case):
             with np.errstate(all="ignore"):
-                told[rows] = np.nan_to_num(judge(channel, values, distance).ravel()[places.astype(np.intp)])
+                told[rows] = np.nan_to_num(
+                    judge(channel, values, distance, cadence).ravel()[places.astype(np.intp)]
+                )
         return told
 
     return score
@@ -62,7 +64,7 @@ def middle(values: _Grid, axis: int) -> _Grid:
     return np.where(count > 0, (low + high) / 2, np.nan)
 
 
-def hampel(channel: str, values: _Grid, _distance: _Grid, *, window: int = 24) -> _Grid:
+def hampel(channel: str, values: _Grid, _distance: _Grid, _cadence: float, *, window: int = 24) -> _Grid:
     """Distance from the median of the last readings in deviations (Hampel 1974; Pearson 2002), the window trailing."""
     past = np.full((window, *values.shape), np.nan)
     for lag in range(window):
@@ -72,7 +74,7 @@ def hampel(channel: str, values: _Grid, _distance: _Grid, *, window: int = 24) -
     return np.abs(values - centre) / (spread + 0.25 * BY_CHANNEL[channel].unit)
 
 
-def limits(channel: str, values: _Grid, _distance: _Grid) -> _Grid:
+def limits(channel: str, values: _Grid, _distance: _Grid, cadence: float) -> _Grid:
     """Range, step and persistence (WMO-No. 8, part V, chapter 1), as shares of the limits of the channel table."""
     known = BY_NAME[channel]
     outside = (values < known.low) | (values > known.high)
@@ -80,11 +82,13 @@ def limits(channel: str, values: _Grid, _distance: _Grid) -> _Grid:
     held = np.zeros(values.shape)
     for t in range(1, len(values)):
         held[t] = np.where(values[t] == values[t - 1], held[t - 1] + 1, 0)
-    persistence = held * 60.0 / (known.persist or np.inf)  # hourly values
+    persistence = held * cadence / 60.0 / (known.persist or np.inf)
     return np.fmax(np.fmax(step, persistence), 10.0 * outside)
 
 
-def buddy(channel: str, values: _Grid, distance: _Grid, *, radius: float = 25.0, least: int = 3) -> _Grid:
+def buddy(
+    channel: str, values: _Grid, distance: _Grid, _cadence: float, *, radius: float = 25.0, least: int = 3
+) -> _Grid:
     """Distance from the mean of the neighbours in their deviations (Båserud et al. 2020, "TITAN")."""
     near = ((distance <= radius) & (distance > 0)).astype(np.float64)
     known = np.isfinite(values).astype(np.float64)
@@ -96,7 +100,7 @@ def buddy(channel: str, values: _Grid, distance: _Grid, *, radius: float = 25.0,
     return np.where(count >= least, told, 0.0)
 
 
-def crowd(channel: str, values: _Grid, _distance: _Grid) -> _Grid:
+def crowd(channel: str, values: _Grid, _distance: _Grid, _cadence: float) -> _Grid:
     """Robust z-score within the whole crowd at each moment (Napoly et al. 2018, "CrowdQC", level m2)."""
     centre = middle(values, 1)
     spread = 1.4826 * middle(np.abs(values - centre), 1)
@@ -121,7 +125,8 @@ def mean(results: list[Result]) -> Result:
         }
 
     numbers = {
-        name: float(np.mean([getattr(r, name) for r in results])) for name in ("recall", "alarms", "speed")
+        name: float(np.mean([getattr(r, name) for r in results]))
+        for name in ("recall", "alarms", "local", "speed")
     }
     return replace(results[0], precision=average("precision"), cells=average("cells"), **numbers)
 

@@ -24,10 +24,10 @@ from sensorhub.quality import table as tables
 from sensorhub.quality.charts import curves, heatmap
 from sensorhub.quality.columns import SeriesNumbers
 from sensorhub.quality.judge import RULES
-from sensorhub.quality.model import Model
+from sensorhub.quality.model import CLASSES, LOCAL, Model
 from sensorhub.quality.profiles import BY_CHANNEL
 from sensorhub.quality.rules import Rules
-from sensorhub.quality.training.faults import CLASSES, inject
+from sensorhub.quality.training.faults import inject
 from sensorhub.quality.training.grids import Grid, read
 from sensorhub.quality.training.measure import PREVALENCE, average_precision, episodes, threshold
 
@@ -40,6 +40,9 @@ TUNE: Final = 0.25
 DAYS_BETWEEN: Final = 3.0
 #: Alarms, and faulty readings, of a series that are at most this many of its intervals apart are one.
 JOINED: Final = 2.0
+
+#: The classes that are faults.
+FAULTS: Final = CLASSES[1:LOCAL]
 
 _COLUMNS: Final = {
     "PM2.5": "pm2_5",
@@ -68,7 +71,7 @@ class Case:
         value: float64, in the channel's unit.
         latitude: float64, degrees; NaN where it is not known.
         longitude: float64, degrees.
-        label: int8, number in `CLASSES`, 0 for sound.
+        label: int8, number in `CLASSES`; 0 and `LOCAL` are sound.
         counted: bool, clearly one or the other.
     """
 
@@ -82,6 +85,12 @@ class Case:
     label: NDArray[np.int8]
     counted: NDArray[np.bool_]
 
+    @property
+    def sound(self) -> NDArray[np.bool_]:
+        """bool (N,): the reading is of no fault."""
+        found: NDArray[np.bool_] = (self.label == 0) | (self.label == LOCAL)
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -92,6 +101,7 @@ class Result:
         precision: average precision of each class, mean over channels, at 2 % faulty readings.
         recall: share of faults (stretches of faulty readings) with a reading above the threshold.
         alarms: false alarms a sensor and day there.
+        local: share of readings of local events above the threshold, which should be none; NaN without any.
         speed: readings a second of CPU time.
         cells: average precision by (channel, class).
         curve: (recall, precision, share of sound readings) at falling thresholds, all channels and classes together.
@@ -101,6 +111,7 @@ class Result:
     precision: dict[str, float]
     recall: float
     alarms: float
+    local: float
     speed: float
     cells: dict[tuple[str, str], float]
     curve: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
@@ -270,35 +281,35 @@ def measured(name: str, case: Case, score: NDArray[np.float64], speed: float) ->
     cells: dict[tuple[str, str], float] = {}
     for channel in np.unique(case.channel).tolist():
         here = test & (case.channel == channel)
-        clean = score[here & (case.label == 0)]
-        for number, kind in enumerate(CLASSES[1:], 1):
+        clean = score[here & case.sound]
+        for number, kind in enumerate(FAULTS, 1):
             fault = score[here & (case.label == number)]
             if fault.size >= 3 and clean.size:
                 cells[str(channel), kind] = average_precision(fault, clean, np.ones(clean.size))
     precision = {}
-    for kind in CLASSES[1:]:
+    for kind in FAULTS:
         of_kind = [v for (_, k), v in cells.items() if k == kind]
         if of_kind:
             precision[kind] = float(np.mean(of_kind))
-    recall, alarms = _at_budget(case, score, tune, test)
-    return Result(name, precision, recall, alarms, speed, cells, _curve(case, score, test))
+    return Result(
+        name, precision, *_at_budget(case, score, tune, test), speed, cells, _curve(case, score, test)
+    )
 
 
 def _at_budget(
     case: Case, score: NDArray[np.float64], tune: NDArray[np.bool_], test: NDArray[np.bool_]
-) -> tuple[float, float]:
-    """Recall of faults and false alarms a sensor and day, with a threshold for each channel."""
-    caught = faults = alarms = 0
+) -> tuple[float, float, float]:
+    """Recall of faults, false alarms a sensor and day, share of local events flagged; a threshold for each channel."""
+    caught = faults = alarms = local = flagged = 0
     days = 0.0
+    true = case.sound
     for channel in np.unique(case.channel).tolist():
         series = []
         for node in np.unique(case.node[case.channel == channel]).tolist():
             rows = np.flatnonzero((case.channel == channel) & (case.node == node))
             steps = np.diff(case.time[rows])
             series.append((rows, float(np.median(steps)) if steps.size else 3600.0))
-        sound = [
-            (case.time[r], score[r]) for rows, _ in series for r in [rows[(tune & (case.label == 0))[rows]]]
-        ]
+        sound = [(case.time[r], score[r]) for rows, _ in series for r in [rows[(tune & true)[rows]]]]
         tuned = sum(t.size * step for (t, _), (_, step) in zip(sound, series, strict=True)) / 86_400
         if not tuned:
             continue
@@ -306,16 +317,24 @@ def _at_budget(
         limit = threshold([each for each in sound if each[0].size], tuned, BUDGET, gap)
         for rows, step in series:
             mine = rows[test[rows]]
-            clean = mine[case.label[mine] == 0]
+            clean = mine[true[mine]]
             alarms += episodes(case.time[clean[score[clean] >= limit]], gap)
             days += clean.size * step / 86_400
-            for number in range(1, len(CLASSES)):
+            event = mine[case.label[mine] == LOCAL]
+            local += event.size
+            flagged += int(np.count_nonzero(score[event] >= limit))
+            for number in range(1, LOCAL):
                 bad = mine[case.label[mine] == number]
                 for stretch in np.split(bad, np.flatnonzero(np.diff(case.time[bad]) > gap) + 1):
                     if stretch.size:
                         faults += 1
                         caught += bool((score[stretch] >= limit).any())
-    return (caught / faults if faults else float("nan")), (alarms / days if days else float("nan"))
+    nothing = float("nan")
+    return (
+        caught / faults if faults else nothing,
+        alarms / days if days else nothing,
+        flagged / local if local else nothing,
+    )
 
 
 def _curve(
@@ -325,12 +344,12 @@ def _curve(
     weight = np.zeros(score.size)
     for channel in np.unique(case.channel[test]).tolist():
         here = test & (case.channel == channel)
-        for number in range(len(CLASSES)):
-            mine = here & (case.label == number)
+        for number in range(LOCAL):
+            mine = here & (case.sound if number == 0 else case.label == number)
             if mine.any():
                 weight[mine] = 1.0 / np.count_nonzero(mine)
     rows = np.flatnonzero(weight)
-    return weighted_curve(score[rows], case.label[rows] > 0, weight[rows])
+    return weighted_curve(score[rows], ~case.sound[rows], weight[rows])
 
 
 def weighted_curve(
@@ -358,19 +377,18 @@ def weighted_curve(
 
 def markdown(case: Case, results: Sequence[Result]) -> str:
     """The results as a table in Markdown."""
-    kinds = [k for k in CLASSES[1:] if any(k in r.precision for r in results)]
+    kinds = [k for k in FAULTS if any(k in r.precision for r in results)]
     lines = [
-        f"{case.title}: {case.time.size:,} readings, {np.count_nonzero(case.label):,} of them faulty.",
+        f"{case.title}: {case.time.size:,} readings, {np.count_nonzero(~case.sound):,} of them faulty.",
         f"Average precision at 2 % faulty readings; threshold at {BUDGET:g} alarms a sensor and day of the days before.",
         "",
-        f"| judge | mean AP | {' | '.join(kinds)} | faults found | alarms/sensor-day | readings/s/core |",
-        f"|{'---|' * (len(kinds) + 5)}",
+        f"| judge | mean AP | {' | '.join(kinds)} | faults found | alarms/sensor-day | local events flagged | readings/s/core |",
+        f"|{'---|' * (len(kinds) + 6)}",
     ]
     for r in results:
         each = " | ".join(f"{r.precision[k]:.2f}" if k in r.precision else "-" for k in kinds)
-        lines.append(
-            f"| {r.judge} | {r.mean:.3f} | {each} | {r.recall:.2f} | {r.alarms:.2f} | {r.speed:,.0f} |"
-        )
+        rest = " | ".join("-" if np.isnan(n) else f"{n:.2f}" for n in (r.recall, r.alarms, r.local))
+        lines.append(f"| {r.judge} | {r.mean:.3f} | {each} | {rest} | {r.speed:,.0f} |")
     return "\n".join(lines)
 
 
@@ -378,14 +396,14 @@ def document(case: Case, results: Sequence[Result]) -> dict[str, Any]:
     """The results as JSON values, without the curves."""
     told = []
     for r in results:
-        fields = asdict(r)
+        fields = {name: None if isinstance(v, float) and np.isnan(v) else v for name, v in asdict(r).items()}
         del fields["curve"]
         cells = [{"channel": c, "fault": k, "precision": v} for (c, k), v in r.cells.items()]
         told.append({**fields, "mean": r.mean, "cells": cells})
     return {
         "case": case.title,
         "readings": int(case.time.size),
-        "faulty": int(np.count_nonzero(case.label)),
+        "faulty": int(np.count_nonzero(~case.sound)),
         "judges": told,
     }
 
@@ -395,7 +413,7 @@ def drawn(results: Sequence[Result]) -> dict[str, str]:
     shown = [r for r in reversed(results) if r.curve[0].size]
     best = results[-1]
     channels = list(dict.fromkeys(channel for channel, _ in best.cells))
-    kinds = [k for k in CLASSES[1:] if k in best.precision]
+    kinds = [k for k in FAULTS if k in best.precision]
     return {
         "precision-recall.svg": curves(
             "Precision and recall",

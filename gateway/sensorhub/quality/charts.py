@@ -109,13 +109,13 @@ def curves(
 
 
 def _thin(xs: Sequence[float], ys: Sequence[float], x: object, y: object) -> list[tuple[float, float]]:
-    """The points of a curve that are a pixel or so apart."""
+    """The points of a curve that are some pixels apart."""
     kept: list[tuple[float, float]] = []
     last = (math.inf, math.inf)
     pairs = list(zip(xs, ys, strict=True))
     for k, (a, b) in enumerate(pairs):
         here = (x(a), y(b))  # type: ignore[operator]  # both are functions of a number
-        if k in (0, len(pairs) - 1) or abs(here[0] - last[0]) + abs(here[1] - last[1]) > 1.0:
+        if k in (0, len(pairs) - 1) or abs(here[0] - last[0]) + abs(here[1] - last[1]) > 2.0:
             kept.append((a, b))
             last = here
     return kept
@@ -153,6 +153,6 @@ def heatmap(
             strength = min(max(value, 0.0), 1.0)
             parts.append(
                 f'<rect class="cell" x="{x:.1f}" y="{y:.1f}" width="{wide - 2}" height="{tall - 2}" rx="3" fill-opacity="{0.06 + 0.94 * strength**1.5:.3f}"/>'
-                f'<text class="{"ondark" if strength > 0.55 else "onlight"}" x="{x + wide / 2 - 1:.1f}" y="{y + 18:.1f}" text-anchor="middle">{value:.2f}</text>'
+                f'<text class="{"ondark" if strength > 0.78 else "onlight"}" x="{x + wide / 2 - 1:.1f}" y="{y + 18:.1f}" text-anchor="middle">{value:.2f}</text>'
             )
     return _svg(left + wide * len(columns) + 12, top + tall * len(rows) + 10, title, parts)
