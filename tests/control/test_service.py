@@ -17,7 +17,7 @@ import pytest
 import typer
 
 from sensorhub.cli.control import NOT_YET, _send
-from sensorhub.control.connection import Account
+from sensorhub.control.connection import Account, Connection
 from sensorhub.control.outbox import Outbox
 from sensorhub.control.service import Control
 from sensorhub.control.snapshots import SnapshotBox
@@ -194,6 +194,44 @@ def test_a_disk_that_takes_nothing_leaves_the_picture_at_the_broker(
     (tmp_path / "snapshots").unlink()
     box = SnapshotBox(tmp_path / "snapshots", days=0, node_bytes=10**6)
     eventually(lambda: len(list(box.of("roof"))) == 1, "the picture, come again")
+
+
+@pytest.mark.parametrize("broker", ["mosquitto"], indirect=True)
+@pytest.mark.parametrize("gone", [True, False])
+def test_it_ends_though_the_broker_does_not_answer(
+    written: Any,
+    run: Callable[[], Running],
+    broker: EmbeddedBroker,
+    monkeypatch: pytest.MonkeyPatch,
+    gone: bool,
+) -> None:
+    monkeypatch.setattr("sensorhub.control.connection.TIMEOUT_S", 3600.0)
+    written.event("roof")
+    written.message("roof", ("temperature", 0.0, 0))
+    running = run()
+    eventually(lambda: running.status.fields["published"], "a publication")
+    pid = broker.pid
+    assert pid is not None
+    if gone:
+        broker.stop()
+    else:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        begun = threading.Event()
+        publish = Connection.publish
+
+        def told(connection: Connection, publications: Any) -> None:
+            begun.set()
+            publish(connection, publications)
+
+        monkeypatch.setattr(Connection, "publish", told)
+        written.message("roof", ("temperature", 1.0, 0))
+        assert begun.wait(30)
+        running.stop()
+        assert running.status.fields["cursor"] < written.reader.size()
+    finally:
+        if not gone:
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_what_a_node_says_is_told_once_it_is_enrolled(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S: Final = 10.0
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 15.0
+LOOK_S: Final = 0.2
 KEEPALIVE_S: Final = 60
 MAX_INFLIGHT: Final = 100
 
@@ -77,6 +79,7 @@ class Connection:
         self._reason = "no attempt yet"
         self._up = threading.Event()
         self._stop = threading.Event()
+        self._ending = self._stop
         self.connections = 0
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
@@ -103,8 +106,9 @@ class Connection:
         """`host:port` of the broker, once it is known."""
         return self._place
 
-    def start(self) -> None:
-        """Begins to connect."""
+    def start(self, ending: threading.Event | None = None) -> None:
+        """Begins to connect; once `ending` is set, nobody waits for the broker any more."""
+        self._ending = ending or self._stop
         self._thread.start()
 
     def close(self) -> None:
@@ -122,21 +126,27 @@ class Connection:
         """Publishes all, retained, and returns when the broker has them.
 
         Raises:
-            ControlError: it has not, within 10 s.
+            ControlError: it has not, within 10 s or before the end.
         """
-        if not self._up.wait(TIMEOUT_S):
+        if not self._wait(self._up.wait, self._up.is_set):
             raise ControlError(self.problem)
         try:
             sent = [self._client.publish(p.topic, p.payload, qos=1, retain=True) for p in publications]
             for info, publication in zip(sent, publications, strict=True):
-                info.wait_for_publish(TIMEOUT_S)
-                if not info.is_published():
+                if not self._wait(info.wait_for_publish, info.is_published):
                     raise ControlError(
                         f"{self._place} does not acknowledge {publication.topic}: perhaps its access list does not let "
                         "the gateway write there"
                     )
         except (ValueError, RuntimeError) as error:
             raise ControlError(f"{self._place} takes no publication: {error}") from error
+
+    def _wait(self, wait: Callable[[float], object], done: Callable[[], bool]) -> bool:
+        """Whether it is done within 10 s; looks up now and then, because the process may be told to end."""
+        end = time.monotonic() + TIMEOUT_S
+        while not done() and not self._ending.is_set() and time.monotonic() < end:
+            wait(LOOK_S)
+        return done()
 
     def _run(self) -> None:
         pause = FIRST_PAUSE_S

@@ -111,7 +111,7 @@ class Control:
     def run(self, stop: threading.Event, status: StatusSink | None = None) -> None:
         """Serves until `stop` is set."""
         self._catch_up(stop)
-        self._connection.start()
+        self._connection.start(stop)
         tending = threading.Thread(target=self._tend, args=(stop,), name="tend", daemon=True)
         tending.start()
         try:
