@@ -315,7 +315,7 @@ class App:
                 pass
             elif not confirmed and self.link.online:
                 confirmed = True
-                self._well(True)
+                self._well(life, True)
             elif not confirmed and life.on_trial and seconds >= TRIAL_S:
                 life.give_up()
                 self.restart("no receipt with what was on trial")
@@ -323,16 +323,17 @@ class App:
                 life.leave_safe_mode()
                 self.restart("safe mode is over")
             elif seconds == WELL_S and self.healthy and not self.safe:
-                self._well(False)
+                self._well(life, False)
             await asyncio.sleep(1)
             seconds += 1
 
-    def _well(self, confirmed):
+    @staticmethod
+    def _well(life, confirmed):
         """The node does what it should, confirmed by a receipt or not."""
-        if confirmed and self.life.trial == PARTITION:
+        if confirmed and life.trial == PARTITION:
             # first: the record must not hold an image for good that the bootloader takes back
             board.confirm_partition()
-        self.life.well(confirmed)
+        life.well(confirmed)
 
     def _now(self):
         """Unix seconds, or None while no time server has told them within a day."""
@@ -406,7 +407,7 @@ class App:
             ticks -= 1
             await asyncio.sleep(0.1)
         if self.life:
-            self._well(self.link.online)
+            self._well(self.life, self.link.online)
         if not self.ending:
             now = self.clock.uptime_ms()
             self.sleep_ms = max(1000, self.clock.next_slot(now, interval) - LEAD_MS - now)
