@@ -209,7 +209,7 @@ def load(path, settings=None, credentials={}):
 
 def complete(data, credentials):
     """The content of node.json with what NVS holds of the secrets: `wifi`, the JSON of the file's list; `mqtt`, JSON with
-    `user` and `password`; `claim`, its bytes. What the file has goes before it. Raises ConfigError for damaged JSON."""
+    `user` and `password`; `claim`, its bytes. What the file has goes before it, the login as one. Raises ConfigError for damaged JSON."""
     if not isinstance(data, dict):
         return data
     data = dict(data)
@@ -219,8 +219,10 @@ def complete(data, credentials):
         broker = data.get("broker")
         if "mqtt" in credentials and isinstance(broker, dict):
             login = json.loads(credentials["mqtt"])
-            data["broker"] = {key: login[key] for key in ("user", "password") if key in login}
-            data["broker"].update(broker)
+            login = {key: login[key] for key in ("user", "password") if key in login}
+            if "user" not in broker and "password" not in broker:  # another password is another user's
+                login.update(broker)
+                data["broker"] = login
     except (ValueError, TypeError):
         raise ConfigError("NVS: the credentials are damaged")
     if "claim" in credentials and "claim" not in data:

@@ -139,6 +139,9 @@ def test_credentials_of_nvs_are_taken_where_the_file_has_none():
     assert file.broker_password == "pssst"
     assert file.claim == b"\x01"
     assert check(complete(dict(GOOD, wifi=[]), credentials)).wifi == []
+    # set up anew as another node, with the login of that one
+    other = check(complete(dict(bare, node="shed-1", broker={"host": "h", "password": "new"}), credentials))
+    assert (other.broker_user, other.broker_password) == ("shed-1", "new")
     assert complete(bare, {}) == bare
     assert complete([], credentials) == []
 
