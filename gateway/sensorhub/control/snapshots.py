@@ -6,6 +6,7 @@ The format, and why it is so, is in firmware/CAMERA.md, "Sealed pictures". Openi
 from __future__ import annotations
 
 import hmac
+import os
 import re
 import secrets
 import struct
@@ -188,7 +189,10 @@ class SnapshotBox:
         path = folder / f"{now:013d}-{digest.hex()}.seal"
         temporary = folder / f".{secrets.token_hex(8)}"
         try:
-            temporary.write_bytes(sealed)
+            with temporary.open("wb") as file:
+                file.write(sealed)
+                file.flush()
+                os.fsync(file.fileno())  # the broker forgets it once this returns
             temporary.replace(path)
         except OSError:
             temporary.unlink(missing_ok=True)
