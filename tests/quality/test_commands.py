@@ -134,6 +134,7 @@ def test_score_with_another_model_or_none(call, tmp_path):
         (["score", "in.csv", "out.csv", "--model", "in.csv"], "in.csv cannot be run"),
         (["score", "in.csv", "out.csv", "--model", "none.tflite"], "none.tflite cannot be read"),
         (["explain", "alder", "temperature", "yesterday"], "'yesterday' is no time"),
+        (["explain", "alder", "temperature", "inf"], "'inf' is no time"),
         (["explain", "alder", "temperature", "5"], "there is no log"),
         (["review", "confirm", "alder", "temperature", "5"], "give --reason"),
         (["review", "confirm", "alder", "temperature", "5", "--reason", "x"], "there is no log"),
