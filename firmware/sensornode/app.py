@@ -478,6 +478,11 @@ class App:
             if not pack.count:  # the values of one instant are more than a message holds
                 slot, records = samples[0]
                 half = len(records) // 2
+                if not half:  # and no message would hold this one
+                    self.sensor_errors += 1
+                    self.last_error = "value of %s is too long" % records[0][0]
+                    samples.pop(0)
+                    continue
                 samples[:1] = [(slot, records[:half]), (slot, records[half:])]
                 continue
             quality = 0 if unix is None else self.clock.quality

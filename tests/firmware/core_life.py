@@ -165,6 +165,16 @@ async def test_starting_again_keeps_what_was_sampled():
     assert len(found) >= 9
 
 
+async def test_a_value_that_no_message_holds_is_left_out():
+    app = node()
+    app._samples = [(0, [("a", "Cel", 1), ("frame", None, bytes(1900)), ("b", "Cel", 2)])]
+    await app._publish()
+    assert app.spool.last[1] == 2  # the others are kept
+    assert not app._samples
+    assert app.sensor_errors == 1
+    assert "frame" in app.last_error
+
+
 async def test_a_sleeping_node_tells_the_bootloader_before_it_sleeps():
     told = []
     original, board.confirm_partition = board.confirm_partition, lambda: told.append(1)
