@@ -16,6 +16,7 @@ def server(empty, serving):
     (folder / "folder").mkdir()
     (empty.data_dir / "keys").mkdir()
     (empty.data_dir / "keys" / "site.key").write_text("secret")
+    (folder / "elsewhere.tar").symlink_to(empty.data_dir / "keys" / "site.key")
     with serving(empty) as made:
         yield made
 
@@ -48,6 +49,7 @@ def test_an_image_comes_whole_with_its_length_and_uncompressed(server):
         "..%2fkeys%2fsite.key",
         "%2e%2e/keys/site.key",
         "a/b",
+        "elsewhere.tar",
     ],
 )
 def test_nothing_else_is_served(server, path):

@@ -29,6 +29,6 @@ class Releases:
         """One image as it is: what a node fetches must have the length and hash that were signed."""
         name = request.match_info["name"]
         path = self._folder / name
-        if not _NAME.fullmatch(name) or not path.is_file():
+        if not _NAME.fullmatch(name) or path.is_symlink() or not path.is_file():
             raise UnknownError(f"there is no release {shown(name)}")
         return web.FileResponse(path, headers={"Content-Type": "application/octet-stream"})
