@@ -383,6 +383,7 @@ def test_a_node_of_a_broker_with_tls_knows_a_date_that_is_past(
         (("--site", "cellar"), {}, Exit.CLAIM),
         (("--keep", "--erase"), {}, Exit.USAGE),
         (("--ca", "missing.pem"), {}, Exit.SETTINGS),
+        (("--ca", __file__), {"SOURCE_DATE_EPOCH": "today"}, Exit.SETTINGS),
         (("--no-such-option",), {}, Exit.USAGE),
     ],
 )

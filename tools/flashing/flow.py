@@ -625,8 +625,12 @@ def merge(writes: list[Write], flash_bytes: int) -> bytes:
 def _today() -> int:
     """The last midnight (UTC) in minutes since 1970, or that of SOURCE_DATE_EPOCH: a date that is past for certain, by which a
     node without time servers can judge the broker's certificate."""
-    seconds = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
-    return seconds // 86_400 * 1440
+    set_date = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if set_date and not (set_date.isascii() and set_date.isdigit()):
+        raise FlashError(
+            Exit.SETTINGS, f"SOURCE_DATE_EPOCH is {set_date!r}", "Give Unix seconds, or leave it unset."
+        )
+    return int(set_date or time.time()) // 86_400 * 1440
 
 
 def _around(image: Write, *others: partitions.Partition) -> list[Write]:
