@@ -17,6 +17,7 @@ import pytest
 import typer
 
 from sensorhub.cli.control import NOT_YET, _send
+from sensorhub.control.acknowledgement import RefusedError
 from sensorhub.control.connection import Account, Connection
 from sensorhub.control.outbox import Outbox
 from sensorhub.control.service import Control
@@ -268,3 +269,23 @@ def test_waiting_shows_what_a_node_says_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(typer.Exit) as ended:
         _send(values, "roof", "config", b"order", "configuration 7", lambda _said: False, 0.1)
     assert ended.value.exit_code == NOT_YET
+
+
+@pytest.mark.parametrize(("again", "code"), [("config: old words", NOT_YET), ("config: new words", None)])
+def test_a_refusal_that_is_only_repeated_takes_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str, code: int | None
+) -> None:
+    status = StatusFile(tmp_path, "control")
+    status.write({"nodes": {"roof": {"state": "online", "refused": "config: old words", "at_ms": 1}}})
+    put = Outbox.put
+
+    def left(outbox: Outbox, *order: Any) -> None:
+        put(outbox, *order)
+        at_ms = time.time_ns() // 1_000_000
+        status.write({"nodes": {"roof": {"state": "online", "refused": again, "at_ms": at_ms}}})
+
+    monkeypatch.setattr(Outbox, "put", left)
+    values: Any = SimpleNamespace(data_dir=tmp_path)
+    with pytest.raises(typer.Exit if code else RefusedError):
+        _send(values, "roof", "config", b"order", "configuration 7", lambda _said: False, 0.1)
+    assert Outbox(tmp_path / "orders").get("roof", "config") == (b"order" if code else b"")

@@ -126,6 +126,8 @@ def test_a_node_is_configured_and_only_by_the_sites_key(controlled, node):
         outbox.put(NODE, "config", order)
         gateway.wait(lambda before=before: node.status["refused"] not in ("", before), "the refusal")
         assert reason in node.status["refused"]
+        # the gateway hears of it a moment later
+        gateway.wait(lambda: said(gateway)["refused"] == node.status["refused"], "the refusal at the gateway")
     outbox.put(NODE, "config", first)
     gateway.wait(lambda: gateway.status("control")["orders"] == 1, "the old order")
     ok(gateway.call("nodes", "configure", NODE, "--file", empty(gateway)))

@@ -62,12 +62,13 @@ def _send(
     from rich.console import Console
     from rich.markup import escape
 
-    from sensorhub.control.acknowledgement import RefusedError, wait
+    from sensorhub.control.acknowledgement import RefusedError, heard, wait
     from sensorhub.control.outbox import Outbox
     from sensorhub.control.service import ORDERS
 
     outbox = Outbox(values.data_dir / ORDERS)
     before = outbox.get(node, leaf)
+    known = heard(values.data_dir, node).get("refused", "")
     since_ms = time.time_ns() // 1_000_000
     outbox.put(node, leaf, order)
     if not seconds:
@@ -85,7 +86,14 @@ def _send(
 
         try:
             taken = wait(
-                values.data_dir, node, done, leaf=leaf, since_ms=since_ms, seconds=seconds, show=show
+                values.data_dir,
+                node,
+                done,
+                leaf=leaf,
+                since_ms=since_ms,
+                known=known,
+                seconds=seconds,
+                show=show,
             )
         except RefusedError:
             outbox.put(node, leaf, before)
@@ -95,7 +103,8 @@ def _send(
         return
     typer.echo(
         f"{node} has not said within {seconds:g} s that {what} is in effect. It stays at the broker: a node that is away "
-        "takes it when it comes back; one that refuses it goes on as before.",
+        "takes it when it comes back; one that refuses it goes on as before."
+        + (f" Of an order before, it said {known!r}." if known.startswith(f"{leaf}:") else ""),
         err=True,
     )
     raise typer.Exit(NOT_YET)

@@ -31,6 +31,7 @@ def wait(
     *,
     leaf: str,
     since_ms: int,
+    known: str,
     seconds: float,
     show: Callable[[Mapping[str, Any]], None] = lambda _said: None,
 ) -> bool:
@@ -42,6 +43,8 @@ def wait(
         done: whether what it says means that.
         leaf: kind of the order, `config` or `update`.
         since_ms: a moment before the order was left, Unix ms: refusals from before are of other orders.
+        known: the refusal that it had told by then, or empty: a node repeats it whenever it says how it is, so the same
+            words again are no refusal of this order.
         seconds: how long.
         show: called with what it last said.
 
@@ -55,7 +58,7 @@ def wait(
         if done(said):
             return True
         refused = said.get("refused", "")
-        if said.get("at_ms", 0) >= since_ms and refused.startswith(f"{leaf}:"):
+        if said.get("at_ms", 0) >= since_ms and refused != known and refused.startswith(f"{leaf}:"):
             raise RefusedError(f"{node} refuses the order: {refused.partition(':')[2].strip()}")
         if time.monotonic() >= end:
             return False
