@@ -60,7 +60,9 @@ def test_a_name_is_known_by_its_user_or_its_claim(tmp_path):
     assert check_password("another-password", Users.of(tmp_path).read()["w-1"])
     assert Claims(tmp_path / "claims.json").find("w-1", CLAIM)
     admissions.admit("w-1", "air", claim=bytes(16), password=PASSWORD, replace=True)
-    assert Claims(tmp_path / "claims.json").find("w-1", CLAIM) is None  # a claim that was replaced opens nothing
+    assert (
+        Claims(tmp_path / "claims.json").find("w-1", CLAIM) is None
+    )  # a claim that was replaced opens nothing
     Claims(tmp_path / "claims.json").add("w-2")
     assert admissions.knows("w-2")
     elsewhere = Admissions(tmp_path, embedded=False)
