@@ -384,13 +384,13 @@ def test_each_day_of_a_node_tells_how_it_was_judged(page, beijing_server):
     page.wait_text("#days-title", "Trusted by day 2016-11-19 to 2016-12-16")
     assert len(page.all("#days tr")) == 4
     assert len(page.all("#days tr:first-child .day")) == 28
-    days = page.all("#days tr:first-child .day:not(.empty)")
+    days = page.all("#days tr:first-child .day:not(.unknown)")
     assert len(days) == 5
     page.run("arguments[0].scrollIntoView()", days[1])
     days[1].click()
     page.wait_text("#day-words", "aotizhongxin, 2016-12-13: 99.6 % of 285 trusted")
     assert "spike 1" in page.text("#day-words")
-    empty = page.one("#days tr:first-child .day.empty")
+    empty = page.one("#days tr:first-child .day.unknown")
     assert empty.get_attribute("title").endswith("no readings")
     colours = page.run(
         "return [...document.querySelectorAll('#days tr:first-child .day')].map((d) => getComputedStyle(d).backgroundColor)"

@@ -56,7 +56,7 @@ export function showDays(nodes, days, { start, end }, onChoose) {
           if (button.title === words) return;
           button.title = words;
           button.setAttribute("aria-label", words);
-          button.classList.toggle("empty", !day?.judged);
+          button.classList.toggle("unknown", !day?.judged);
           // nobody would use a day of which a fifth is not trusted
           button.style.setProperty("--good", String(Math.round(100 * Math.max(0, 5 * (day?.trusted_share ?? 0) - 4))));
         });
