@@ -147,7 +147,7 @@ TABLE: Final[Mapping[Exit, Meaning]] = {
         "some boards of the batch are not done", "Run the same command again: it goes on where it ended."
     ),
     Exit.MISSING_PART: Meaning(
-        "a Python package or program is missing", "Install the extra: pip install 'sensorhub[tools]'."
+        "a Python package or program is missing", "Run tools/setup tools, or here: pip install -e '.[tools]'."
     ),
     Exit.INTERRUPTED: Meaning("interrupted (SIGINT)", "Start again."),
     Exit.TERMINATED: Meaning("terminated (SIGTERM)", "Start again."),
