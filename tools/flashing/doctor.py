@@ -77,7 +77,10 @@ def _packages() -> Finding:
     missing = [name for module, name in PARTS.items() if importlib.util.find_spec(module) is None]
     if missing:
         return Finding(
-            "packages", False, f"missing: {', '.join(missing)}", "Run tools/setup tools, or in the checkout: pip install -e '.[tools]'."
+            "packages",
+            False,
+            f"missing: {', '.join(missing)}",
+            "Run tools/setup tools, or in the checkout: pip install -e '.[tools]'.",
         )
     return Finding("packages", True, "all there")
 
