@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import subprocess
@@ -11,47 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from sensorhub import data
+from sensorhub.channels import BY_NAME
 from sensorhub.parent import end_with_parent
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SIMULATOR: Final = ROOT / "firmware" / "sim" / "run.py"
-SAMPLE: Final = ROOT / "gateway" / "sensorhub" / "data" / "beijing-sample"
 HOUR_S: Final = 3600
 STOP_TIMEOUT_S: Final = 10.0
-
-# column of the sample -> channel and unit of the channel table
-COLUMNS: Final[Mapping[str, tuple[str, str]]] = {
-    "PM2.5": ("pm2_5", "ug/m3"),
-    "PM10": ("pm10", "ug/m3"),
-    "SO2": ("so2", "ug/m3"),
-    "NO2": ("no2", "ug/m3"),
-    "CO": ("co", "ug/m3"),
-    "O3": ("o3", "ug/m3"),
-    "TEMP": ("temperature", "Cel"),
-    "DEWP": ("dew_point", "Cel"),
-    "PRES": ("pressure", "hPa"),
-    "RAIN": ("rain", "mm"),
-    "wd": ("wind_direction", "deg"),
-    "WSPM": ("wind_speed", "m/s"),
-}
-COMPASS: Final = (
-    "N",
-    "NNE",
-    "NE",
-    "ENE",
-    "E",
-    "ESE",
-    "SE",
-    "SSE",
-    "S",
-    "SSW",
-    "SW",
-    "WSW",
-    "W",
-    "WNW",
-    "NW",
-    "NNW",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +39,14 @@ class Station:
 
 def stations() -> list[Station]:
     """The twelve real stations of the shipped sample, as replay files (firmware/sensornode/sensors/replay.py)."""
-    heading = ",".join(["time", *(f"{channel} {unit}" for channel, unit in COLUMNS.values())])
-    with (SAMPLE / "locations.csv").open(newline="") as file:
-        found = {
-            row["station"]: Station(row["station"].lower(), float(row["lat"]), float(row["lon"]), [heading])
-            for row in csv.DictReader(file)
-        }
-    with (SAMPLE / "stations.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            values = [_direction(row["wd"]) if column == "wd" else row[column] for column in COLUMNS]
-            found[row["station"]].rows.append(",".join([row["timestamp"], *values]))
+    channels = data.CHANNELS.values()
+    heading = ",".join(["time", *(f"{channel} {BY_NAME[channel].unit}" for channel in channels)])
+    found = {name: Station(name.lower(), *place, [heading]) for name, place in data.places().items()}
+    for row in data.rows():
+        values = data.readings(row)
+        fields = [f"{values[channel]:.10g}" if channel in values else "" for channel in channels]
+        found[row["station"]].rows.append(",".join([row["timestamp"], *fields]))
     return list(found.values())
-
-
-def _direction(point: str) -> str:
-    return f"{COMPASS.index(point) * 22.5:g}" if point else ""
 
 
 def micropython() -> Path:

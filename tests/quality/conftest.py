@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from coincurve import PrivateKey
 
+from sensorhub import data
 from sensorhub.log.appender import AppendServer, LogClient
 from sensorhub.log.entries import Genesis, MessageEntry, encode_entry
 from sensorhub.log.log import Log
 from sensorhub.log.note import NoteSigner
 from sensorhub.log.reader import LogReader
 from sensorhub.wire import Message, Pack, Signed, encode_message
-
-CHANNELS = {
-    "PM2.5": "pm2_5",
-    "PM10": "pm10",
-    "SO2": "so2",
-    "NO2": "no2",
-    "CO": "co",
-    "O3": "o3",
-    "TEMP": "temperature",
-    "PRES": "pressure",
-    "DEWP": "dew_point",
-    "RAIN": "rain",
-    "wd": "wind_direction",
-    "WSPM": "wind_speed",
-}
-POINTS = ["N", "NNE", "NE", "ENE", "E", "ESE", "SE", "SSE", "S", "SSW", "SW", "WSW", "W", "WNW", "NW", "NNW"]
 
 Records = Sequence[tuple[str, float | bytes, float]]
 
@@ -76,17 +59,10 @@ def make_sender() -> type[Sender]:
 @pytest.fixture(scope="session")
 def stations() -> list[tuple[int, str, list[tuple[str, float, float]]]]:
     """Hourly messages (time, node, records) of twelve real stations over four weeks."""
-    rows = []
-    text = files("sensorhub").joinpath("data/beijing-sample/stations.csv").read_text(encoding="utf-8")
-    for row in csv.DictReader(text.splitlines()):
-        records = []
-        for column, channel in CHANNELS.items():
-            if row[column] not in ("", "NA"):
-                value = POINTS.index(row[column]) * 22.5 if column == "wd" else float(row[column])
-                records.append((channel, value, 0.0))
-        if records:
-            rows.append((int(row["timestamp"]), row["station"].lower(), records))
-    return rows
+    hours = [(int(row["timestamp"]), row["station"].lower(), data.readings(row)) for row in data.rows()]
+    return [
+        (at, node, [(name, value, 0.0) for name, value in read.items()]) for at, node, read in hours if read
+    ]
 
 
 class LogHouse:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import hashlib
 import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient, TestServer
 from coincurve import PrivateKey
 
+from sensorhub import data
 from sensorhub.dataset.heads import identity, read_heads
 from sensorhub.dataset.prove import prove
 from sensorhub.flags import Flag
@@ -32,21 +31,6 @@ from sensorhub.wire import encode_message, public_key_of
 
 SITE, GATEWAY = "beijing", "rooftop"
 ORIGIN = f"{SITE}.{GATEWAY}/sensorhub"
-COLUMNS = {
-    "pm2_5": "PM2.5",
-    "pm10": "PM10",
-    "so2": "SO2",
-    "no2": "NO2",
-    "co": "CO",
-    "o3": "O3",
-    "temperature": "TEMP",
-    "dew_point": "DEWP",
-    "pressure": "PRES",
-    "rain": "RAIN",
-    "wind_direction": "wd",
-    "wind_speed": "WSPM",
-}
-WINDS = ["N", "NNE", "NE", "ENE", "E", "ESE", "SE", "SSE", "S", "SSW", "SW", "WSW", "W", "WNW", "NW", "NNW"]
 HOUR = 3600
 FIRST = 1_481_500_800  # the sample begins on 2016-12-12, 00:00 UTC
 GOOD = (190, int(Flag.ISOLATED))
@@ -57,20 +41,14 @@ SPIKE_AT = 40  # hour of the spike that is put into one station's PM2.5
 def stations() -> dict[str, list[dict[str, str]]]:
     """Rows of the shipped sample by station, in time order."""
     found: dict[str, list[dict[str, str]]] = {}
-    text = resources.files("sensorhub").joinpath("data/beijing-sample/stations.csv").read_text()
-    for row in csv.DictReader(text.splitlines()):
+    for row in data.rows():
         found.setdefault(row["station"], []).append(row)
     return found
 
 
 def records(row: dict[str, str]) -> list[tuple[str, float, float]]:
     """What a node measured in an hour; sensors that gave nothing are left out."""
-    out = []
-    for channel, column in COLUMNS.items():
-        if row[column] not in ("", "NA"):
-            value = WINDS.index(row[column]) * 22.5 if channel == "wind_direction" else float(row[column])
-            out.append((channel, value, 0.0))
-    return out
+    return [(channel, value, 0.0) for channel, value in data.readings(row).items()]
 
 
 class Site:

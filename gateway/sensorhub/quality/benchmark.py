@@ -6,17 +6,16 @@ up, the next sets the threshold at `BUDGET` false alarms a sensor and day, and t
 
 from __future__ import annotations
 
-import csv
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sensorhub import data
 from sensorhub.channels import BY_NAME
 from sensorhub.errors import SensorhubError
 from sensorhub.log.reader import LogReader
@@ -43,18 +42,6 @@ JOINED: Final = 2.0
 
 #: The classes that are faults.
 FAULTS: Final = CLASSES[1:LOCAL]
-
-_COLUMNS: Final = {
-    "PM2.5": "pm2_5",
-    "PM10": "pm10",
-    "SO2": "so2",
-    "NO2": "no2",
-    "CO": "co",
-    "O3": "o3",
-    "TEMP": "temperature",
-    "PRES": "pressure",
-    "DEWP": "dew_point",
-}
 
 Score = Callable[["Case"], NDArray[np.float64]]
 
@@ -127,22 +114,20 @@ class Result:
 
 def sample(seed: int) -> Case:
     """The packaged four weeks of twelve Beijing stations, with faults put into every node."""
-    folder = files("sensorhub").joinpath("data", "beijing-sample")
-    places = {
-        row["station"]: (float(row["lat"]), float(row["lon"]))
-        for row in csv.DictReader(folder.joinpath("locations.csv").read_text("utf-8").splitlines())
-    }
-    rows = list(csv.DictReader(folder.joinpath("stations.csv").read_text("utf-8").splitlines()))
+    places, rows = data.places(), list(data.rows())
     nodes = tuple(sorted(places))
-    times = np.arange(
-        min(int(r["timestamp"]) for r in rows), max(int(r["timestamp"]) for r in rows) + 1, 3600.0
-    )
-    values = {channel: np.full((times.size, len(nodes)), np.nan) for channel in _COLUMNS.values()}
-    for row in rows:
-        place = round((int(row["timestamp"]) - times[0]) / 3600), nodes.index(row["station"])
-        for column, channel in _COLUMNS.items():
-            if row[column] not in ("", "NA"):
-                values[channel][place] = float(row[column])
+    stamps = [int(row["timestamp"]) for row in rows]
+    times = np.arange(min(stamps), max(stamps) + 1, 3600.0)
+    values = {
+        channel: np.full((times.size, len(nodes)), np.nan)
+        for channel in data.CHANNELS.values()
+        if channel in BY_CHANNEL
+    }
+    for row, stamp in zip(rows, stamps, strict=True):
+        place = round((stamp - times[0]) / 3600), nodes.index(row["station"])
+        for channel, value in data.readings(row).items():
+            if channel in values:
+                values[channel][place] = value
     latitude, longitude = (np.array([places[n][k] for n in nodes]) for k in (0, 1))
     grid = Grid(times, 3600.0, nodes, latitude, longitude, values)
     return of_grid(grid, seed, "packaged sample: twelve Beijing stations, four weeks, hourly")
