@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import time
 from pathlib import Path
 
 import coincurve
@@ -128,3 +129,28 @@ def test_what_cannot_be_asked_for_says_so(tmp_path):
         ask_flag(file, 0, 1, "é" * 129)
     with pytest.raises(ChainError, match="20 bytes"):
         ask_rotate(file, b"", b"")
+
+
+def test_what_is_refused_because_the_contract_went_on_meanwhile_is_asked_again(site, monkeypatch):
+    settle(site.poster())
+    contract, file = site.chain.contract, site.path / "chain.sqlite"
+    head = contract.head
+    stale = head(site.log_id)
+    ask_close(file)
+    ask_flag(file, 0, 1, "after the end")
+    poster = site.poster()
+    deadline = time.monotonic() + 30
+    poster.step()
+    while not head(site.log_id).closed:
+        assert time.monotonic() < deadline
+    answers = [stale]
+    monkeypatch.setattr(contract, "head", lambda log_id: answers.pop() if answers else head(log_id))
+    poster.step()
+    assert answers == []
+    assert states(site)[1] == "asked"
+    with pytest.raises(ForkError, match="closed"):
+        for _ in range(50):
+            poster.step()
+            time.sleep(0.02)
+    assert states(site) == ["done", "done"]
+    assert flags(site) == [(0, 1, "after the end")]

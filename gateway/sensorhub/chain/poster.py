@@ -206,8 +206,8 @@ class Poster:
         if not self._checked:
             self._check_chain()
             self._checked = True
+        self._follow_requests()  # before the head, which then has what they changed
         head = self._contract.head(self._log_id)
-        self._follow_requests()
         if not head.opened:
             if self._records.newest() is not None:
                 self._withdraw(0)
@@ -220,12 +220,24 @@ class Poster:
         self._opening = None
         self._align(head)
         self._confirm()
-        acting = self._act(head)
-        if acting is not None:
-            return acting
-        if head.closed:
-            raise ForkError("the log is closed in the contract: no checkpoint can follow. Begin a new log")
-        return self._advance()
+        try:
+            acting = self._act(head)
+            if acting is not None:
+                return acting
+            if head.closed:
+                raise ForkError(
+                    "the log is closed in the contract: no checkpoint can follow. Begin a new log"
+                )
+            return self._advance()
+        except RefusedError:
+            if self._moved(head):
+                return 0.0
+            raise
+
+    def _moved(self, head: Head) -> bool:
+        """Whether the contract has gone on since `head` was read: then a refusal of what was made for it means nothing."""
+        assert self._log_id is not None
+        return self._contract.head(self._log_id) != head
 
     def _identify(self) -> bool:
         if self._reader.size() == 0:
@@ -480,6 +492,8 @@ class Poster:
         except RefusedError as error:
             if error.reason not in REFUSALS:
                 raise self._explained(error) from error
+            if self._moved(head):
+                return
             logger.warning("the contract refuses request %d (%s): %s", one.id, one.kind, error.reason)
             self._records.conclude(one.id, RequestState.REFUSED, error=error.reason)
             return
