@@ -31,6 +31,19 @@ from sensorhub.store import SqliteStore
 START = 1_700_006_400
 NODES = ("alder", "birch", "cedar")
 
+MUTE = [
+    "quality",
+    "review",
+    "mute",
+    "cedar",
+    "temperature",
+    "2099-01-01",
+    "--by",
+    "Ada",
+    "--reason",
+    "on the roof",
+]
+
 
 @pytest.fixture
 def site(house, monkeypatch):
@@ -197,18 +210,7 @@ def test_a_person_corrects_confirms_and_mutes(call, site):
     call(
         "quality", "review", "confirm", "alder", "temperature", START, "--reason", "as it was", "--by", "Ada"
     )
-    call(
-        "quality",
-        "review",
-        "mute",
-        "cedar",
-        "temperature",
-        "2099-01-01",
-        "--reason",
-        "on the roof",
-        "--by",
-        "Ada",
-    )
+    call(*MUTE)
     listed = call("quality", "reviews").stdout
     assert "correct sound, by Kim: sauna" in listed
     assert "mute until 2099-01-01 00:00, by Ada: on the roof" in listed
@@ -288,18 +290,7 @@ def test_status_says_with_what_is_judged(call, tmp_path, fields, said):
 
 
 def test_status_lists_what_is_muted(call, site):
-    call(
-        "quality",
-        "review",
-        "mute",
-        "cedar",
-        "temperature",
-        "2099-01-01",
-        "--reason",
-        "on the roof",
-        "--by",
-        "Ada",
-    )
+    call(*MUTE)
     follow(site)
     StatusFile(site.path.parent, "quality").write({"cursor": 7})
     assert "cedar temperature muted until 2099-01-01 00:00 by Ada: on the roof" in call("status").stdout
