@@ -33,7 +33,8 @@ def test_refuses_what_is_no_key_without_showing_it(tmp_path, text):
     path.chmod(0o600)
     with pytest.raises(ChainError, match=r"chain\.key") as caught:
         key.load(path)
-    assert not text or text not in str(caught.value)
+    told = str(caught.value).replace(str(path), "")  # the folder's name may hold these digits by chance
+    assert not text or text not in told
 
 
 def test_refuses_a_key_that_others_can_read(tmp_path):

@@ -85,13 +85,19 @@ def test_a_poster_that_died_before_it_sent_sends_the_same(site, monkeypatch):
     assert flags(site) == [(0, 1, "rain")]
 
 
+def proof_of(site, successor):
+    """The address of a key that shall sign from now on, and its word that somebody holds it."""
+    contract, address = site.chain.contract, digest.address(successor.public_key)
+    hashed = digest.rotate_hash(site.log_id, contract.head(site.log_id).nonce, address)
+    return address, digest.sign(
+        digest.typed_digest(hashed, site.chain.chain_id, contract.address), successor
+    )
+
+
 def test_a_log_is_handed_over_with_the_new_keys_proof(site):
     settle(site.poster())
-    contract, successor = site.chain.contract, coincurve.PrivateKey()
-    address = digest.address(successor.public_key)
-    hashed = digest.rotate_hash(site.log_id, contract.head(site.log_id).nonce, address)
-    proof = digest.sign(digest.typed_digest(hashed, site.chain.chain_id, contract.address), successor)
-    file = site.path / "chain.sqlite"
+    successor, file = coincurve.PrivateKey(), site.path / "chain.sqlite"
+    address, proof = proof_of(site, successor)
     ask_rotate(file, address, bytes([proof[0] ^ 1]) + proof[1:])
     ask_rotate(file, address, proof)
     poster = site.poster()
@@ -104,6 +110,22 @@ def test_a_log_is_handed_over_with_the_new_keys_proof(site):
     site.grow(2)
     settle(site.poster(key=successor))
     assert [one.size for one in site.on_chain()] == [1, 3]
+
+
+def test_a_log_that_is_handed_over_while_the_poster_looks_is_recorded_as_done(site, monkeypatch):
+    settle(site.poster())
+    contract, file = site.chain.contract, site.path / "chain.sqlite"
+    ask_rotate(file, *proof_of(site, coincurve.PrivateKey()))
+    poster, deadline = site.poster(), time.monotonic() + 30
+    poster.step()
+    while contract.head(site.log_id).signer == site.address:
+        assert time.monotonic() < deadline
+    answers, receipt = [None], contract.receipt
+    monkeypatch.setattr(contract, "receipt", lambda tx: answers.pop() if answers else receipt(tx))
+    with pytest.raises(ForkError, match="handed over"):
+        poster.step()
+    assert answers == []
+    assert states(site) == ["done"]
 
 
 def test_a_log_is_closed_and_can_still_be_flagged(site):

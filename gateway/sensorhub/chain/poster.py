@@ -213,6 +213,7 @@ class Poster:
                 self._withdraw(0)
             return self._open()
         if head.signer != self.address:
+            self._follow_requests()  # what handed the log over may have been mined since they were looked at
             raise ForkError(
                 f"the contract lets 0x{head.signer.hex()} sign for this log, and the key here is 0x{self.address.hex()}: "
                 "it was handed over, or somebody opened it first. Configure the right key, or begin a new log"
