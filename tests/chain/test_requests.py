@@ -89,9 +89,7 @@ def proof_of(site, successor):
     """The address of a key that shall sign from now on, and its word that somebody holds it."""
     contract, address = site.chain.contract, digest.address(successor.public_key)
     hashed = digest.rotate_hash(site.log_id, contract.head(site.log_id).nonce, address)
-    return address, digest.sign(
-        digest.typed_digest(hashed, site.chain.chain_id, contract.address), successor
-    )
+    return address, digest.sign(digest.typed_digest(hashed, site.chain.chain_id, contract.address), successor)
 
 
 def test_a_log_is_handed_over_with_the_new_keys_proof(site):
