@@ -1,6 +1,10 @@
 """Fixtures that several rooms' tests share."""
 
+import contextlib
 import importlib.util
+import os
+import random
+import socket
 import sys
 from pathlib import Path
 
@@ -10,6 +14,28 @@ from hypothesis import HealthCheck, settings
 # how long an example takes to make is the machine's affair, which may be busy
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+
+@pytest.fixture(scope="session")
+def free_port():
+    """A function that gives TCP ports on which nobody listens, for servers that bind them later or more than once.
+
+    They lie below those from which the kernel serves whoever asks for any port, no port is given twice, and each worker
+    of a parallel run has its own: nobody takes one while a server is not there yet or starts again.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = list(range(20_000 + worker % 16, 32_000, 16))
+    random.SystemRandom().shuffle(ports)
+    left = iter(ports)
+
+    def give() -> int:
+        for port in left:
+            with contextlib.suppress(OSError), socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+                return port
+        raise AssertionError("no port is left")
+
+    return give
 
 
 @pytest.fixture(scope="session")

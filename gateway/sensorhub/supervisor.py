@@ -64,7 +64,7 @@ class Supervisor:
         return {
             "children": {
                 child.name: {
-                    "pid": child.process.pid if child.process else None,
+                    "pid": process.pid if (process := child.process) else None,
                     "restarts": child.restarts,
                 }
                 for child in self._children
