@@ -6,7 +6,6 @@ import hashlib
 import os
 import platform
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -50,7 +49,9 @@ def anvil(*options: str):
     ):
         try:
             while not (
-                found := re.search(r"^Listening on (\S+)", os.pread(log.fileno(), 1 << 16, 0).decode(), re.M)
+                found := re.search(
+                    r"^Listening on (\S+)\n", os.pread(log.fileno(), 1 << 16, 0).decode(), re.M
+                )
             ):
                 assert process.poll() is None, (
                     "anvil did not start: " + os.pread(log.fileno(), 4096, 0).decode()
@@ -87,7 +88,7 @@ class Chain:
     def send(self, prepared):
         """Sends a transaction and waits for its receipt."""
         self.contract.send(prepared.raw)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while (receipt := self.contract.receipt(prepared.tx)) is None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -330,11 +331,3 @@ def uniform_tree():
 @pytest.fixture(scope="session")
 def naive_tree():
     return NaiveTree
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A TCP port on which nobody listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]

@@ -123,7 +123,7 @@ class Site:
         self.log.close()
 
 
-def settle(poster, *, seconds=20.0):
+def settle(poster, *, seconds=90.0):
     """Steps until the poster has nothing to do."""
     deadline = time.monotonic() + seconds
     while True:
@@ -197,6 +197,28 @@ def test_posts_nothing_when_the_log_did_not_grow(site):
     assert len(site.on_chain()) == 1
 
 
+def test_what_was_mined_while_it_looked_is_not_sent_again(site, monkeypatch):
+    """Of a log that was reserved or opened between two looks at the chain."""
+    contract = site.chain.contract
+    head, nonce = contract.head, contract.nonce
+    before = head(site.log_id)
+    site.poster().step()
+    wait_for(lambda: nonce(site.address) == 1)
+    poster, stale = site.poster(), [0]
+    monkeypatch.setattr(contract, "nonce", lambda of: stale.pop() if stale else nonce(of))
+    assert poster.step() == 0.0
+    assert stale == []
+    poster.step()
+    wait_for(lambda: head(site.log_id).opened)
+    stale.append(before)
+    monkeypatch.setattr(contract, "head", lambda of: stale.pop() if stale else head(of))
+    assert poster.step() == 0.0
+    assert stale == []
+    settle(poster)
+    assert nonce(site.address) == 3  # reserve, open and a post
+    assert len(site.on_chain()) == 1
+
+
 def test_waits_for_the_interval_also_after_a_restart(site):
     now = [FIRST_MS]
     options = {"interval_s": 60, "clock": lambda: now[0]}
@@ -246,14 +268,20 @@ def test_every_status_field_is_documented(site):
 
 
 class TestFees:
-    def test_leave_room_for_the_base_fee_to_double(self, chain):
-        base = chain.web3.eth.get_block("latest")["baseFeePerGas"]
+    @pytest.fixture
+    def base(self, chain):
+        """The base fee, which stays while no block comes."""
+        chain.rpc("evm_setAutomine", False)
+        chain.mine()  # whatever an earlier test has left
+        yield chain.web3.eth.get_block("latest")["baseFeePerGas"]
+        chain.rpc("evm_setAutomine", True)
+
+    def test_leave_room_for_the_base_fee_to_double(self, chain, base):
         fees = chain.contract.fees(1000)
         assert fees.most == 2 * base + fees.tip
         assert fees.tip > 0
 
-    def test_never_exceed_the_limit(self, chain):
-        base = chain.web3.eth.get_block("latest")["baseFeePerGas"]
+    def test_never_exceed_the_limit(self, chain, base):
         limit = (base + 1) / 1e9
         fees = chain.contract.fees(limit)
         assert max(fees.most, fees.tip) <= limit * 1e9
@@ -471,7 +499,7 @@ class TestTrouble:
 
     def test_nobody_listens(self, site, free_port):
         contract = GatewayLogContract(
-            connect(f"http://user:secret@127.0.0.1:{free_port}/key"), site.chain.contract.address
+            connect(f"http://user:secret@127.0.0.1:{free_port()}/key"), site.chain.contract.address
         )
         with pytest.raises(UnreachableError, match="is the chain running") as caught:
             site.poster(contract=contract).step()
@@ -504,7 +532,7 @@ class Proxy:
                     self.close_connection = True
                     return
                 request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-                answer = urllib.request.urlopen(request, timeout=20).read()
+                answer = urllib.request.urlopen(request, timeout=90).read()
                 if fate == "mute":
                     self.close_connection = True
                     return
@@ -528,7 +556,7 @@ class Proxy:
 def proxied(site):
     """The site's contract seen through a proxy."""
     proxy = Proxy(site.chain.url)
-    yield proxy, GatewayLogContract(connect(proxy.url, timeout=5), site.chain.contract.address)
+    yield proxy, GatewayLogContract(connect(proxy.url, timeout=90), site.chain.contract.address)
     proxy.close()
 
 
@@ -541,7 +569,7 @@ class TestNetwork:
         proxy.fails = lambda _method: chance.choice(["drop", "mute", *["pass"] * 18])
         for count in (2, 3, 4):
             site.grow(count)
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 180
             while poster.cursor() < site.log.committed:
                 with contextlib.suppress(UnreachableError):
                     poster.step()
@@ -598,11 +626,11 @@ class TestNetwork:
             wait_for(lambda: read_all(site.path)["chain"]["error"] is None)
         finally:
             stop.set()
-            loop.join(10)
+            loop.join(90)
         assert not loop.is_alive()
 
 
-def wait_for(condition, seconds=30.0):
+def wait_for(condition, seconds=90.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -613,8 +641,8 @@ class TestRestart:
     @pytest.mark.parametrize("kind", ["eth-tester", "anvil"])
     def test_a_chain_begun_anew_gets_every_checkpoint_again(self, start_chain, make_site, free_port, kind):
         key = coincurve.PrivateKey()
-        funded = [digest.address(key.public_key)]
-        with start_chain(kind, port=free_port, funded=funded) as chain:
+        funded, port = [digest.address(key.public_key)], free_port()
+        with start_chain(kind, port=port, funded=funded) as chain:
             site = make_site(chain, key=key, money=False)
             for count in (0, 3, 4):
                 site.grow(count)
@@ -623,7 +651,7 @@ class TestRestart:
             before = poster._records._anchored_all("ORDER BY seq")
         with pytest.raises(UnreachableError):
             poster.step()
-        with start_chain(kind, port=free_port, funded=funded):
+        with start_chain(kind, port=port, funded=funded):
             settle(poster)
             after = poster._records._anchored_all("ORDER BY seq")
             assert [row.signed for row in after] == [row.signed for row in before]
@@ -638,17 +666,19 @@ class TestRestart:
             for fate in ("drop", "mute"):
                 site.grow(1)
                 child = multiprocessing.get_context("fork").Process(target=post_on, args=(site, proxy.url))
-                requests = itertools.count(1)
+                requests, started = itertools.count(1), threading.Event()
 
-                def kill(_method, child=child, requests=requests, place=place, fate=fate):
+                def kill(_method, child=child, requests=requests, started=started, place=place, fate=fate):
                     if next(requests) < place:
                         return "pass"
+                    started.wait(90)  # it may ask before `start` has returned here
                     child.kill()
                     return fate
 
                 proxy.fails = kill
                 child.start()
-                child.join(20)
+                started.set()
+                child.join(90)
                 assert child.exitcode == -signal.SIGKILL
         settle(site.poster())
         posted = site.on_chain()

@@ -288,6 +288,8 @@ class Poster:
         commitment = digest.commitment(self._log_id, self.address, self._owner, salt)
         try:
             if not self._contract.reserved(commitment):
+                if self._contract.head(self._log_id).opened:
+                    return 0.0  # opened since the head was read, which used the reservation up
                 prepared = self._contract.prepare_reserve(self._key, commitment, nonce=nonce, fees=fees)
             else:
                 prepared = self._contract.prepare_open(
@@ -302,6 +304,8 @@ class Poster:
                 )
             self._contract.send(prepared.raw)
         except RefusedError as error:
+            if self._contract.nonce(self.address) != nonce:
+                return 0.0  # what was sent before was mined in this moment, and another thing is due now
             raise self._explained(error) from error
         self._raise = 1.0
         self._opening = (prepared, self._clock())
