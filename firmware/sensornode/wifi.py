@@ -73,11 +73,15 @@ class Wifi:
             leave(wlan)
             wlan.connect(net.ssid, net.password or None)
             begun = ticks_ms()
-            while ticks_diff(ticks_ms(), begun) < JOIN_MS:
+            while True:
+                # asked before the look, so that there is one however late it is
+                late = ticks_diff(ticks_ms(), begun) >= JOIN_MS
                 if wlan.isconnected():
                     net.failures = 0
                     self.joined = net.ssid
                     return
+                if late:
+                    break
                 await asyncio.sleep(0.1)
             net.failures = min(net.failures + 1, LONGEST)
             net.failed = ticks_ms()

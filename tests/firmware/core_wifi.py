@@ -125,6 +125,32 @@ async def test_a_radio_that_cannot_scan_is_no_reason_to_stay_away():
     assert tried() == ["barn", "home"]
 
 
+async def until(condition):
+    for _ in range(6000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("waited for a minute")
+
+
+async def test_a_look_that_comes_late_still_finds_the_network():
+    """Another program may have the processor for longer than the patience with a network, between two looks at it."""
+    air(home=(-40, "secret", False))
+    late = [0]
+
+    def ticks():
+        late[0] += 10 * wifi.JOIN_MS
+        return late[0]
+
+    before, wifi.ticks_ms = wifi.ticks_ms, ticks
+    try:
+        one = radio(("home", "secret"))
+        await one.join()
+    finally:
+        wifi.ticks_ms = before
+    assert one.joined == "home"
+
+
 async def test_blocking_calls_run_beside_the_scheduler():
     import time
 
@@ -136,21 +162,23 @@ async def test_blocking_calls_run_beside_the_scheduler():
             turns += 1
             await asyncio.sleep(0.005)
 
-    def work(seconds, fail=False):
-        time.sleep(seconds)
+    def work(fail):
+        for _ in range(6000):  # until the others have had their turns
+            if turns > 5:
+                break
+            time.sleep(0.01)
         if fail:
             raise OSError("as expected")
-        return seconds
+        return turns
 
     if not aside._thread:
         return
     task = asyncio.create_task(other())
     aside.THREADS = True
     try:
-        assert await aside.aside(work, 0.2) == 0.2
-        assert turns > 5, turns
+        assert await aside.aside(work, False) > 5
         try:
-            await aside.aside(work, 0.01, True)
+            await aside.aside(work, True)
         except OSError as error:
             assert "as expected" in str(error)
         else:
@@ -328,16 +356,15 @@ async def test_without_a_date_tls_takes_one_that_is_past_and_connects_again_when
         )  # fmt: skip
         one._client = Talk()
         running = asyncio.create_task(one.run())
-        await asyncio.sleep(0.2)
+        await until(lambda: one.stage != "joining")
         assert not did
         assert one.stage == "dating"
-        await asyncio.sleep(0.6)
+        await until(lambda: one.stage != "dating")
         assert did == ["stand in", "connect"]
         assert one.stage == "announcing"
         dated.append(1)
         one.wake()
-        while len(did) < 3:
-            await asyncio.sleep(0.05)
+        await until(lambda: len(did) > 2)
         assert did == ["stand in", "connect", "connect"]
         assert "date is known" in str(one.error)
         one.wake()
@@ -363,7 +390,7 @@ async def test_tls_waits_for_the_date():
     assert one.stage == "dating"
     assert one.healthy
     dated.append(1)
-    await asyncio.sleep(0.5)
+    await until(lambda: one.stage != "dating")
     assert one.stage == "waiting"
     running.cancel()
 
