@@ -20,7 +20,7 @@ def client(port, host="localhost", ca="ca.pem", got=None):
     def on_message(topic, payload):
         got.append((bytes(topic), bytes(payload)))
 
-    return Client(host, port, "me", ssl=context(FILES + "/" + ca), on_message=on_message, timeout=5)
+    return Client(host, port, "me", ssl=context(FILES + "/" + ca), on_message=on_message, timeout=30)
 
 
 async def exchange(me, got):
@@ -30,7 +30,7 @@ async def exchange(me, got):
     sent = [bytes((n,)) * (n * 97 % 1000) for n in range(40)]
     for payload in sent:
         await me.publish("t", payload, 1)
-    for _ in range(500):
+    for _ in range(6000):
         if len(got) >= len(sent):
             break
         await asyncio.sleep(0.01)
@@ -73,7 +73,7 @@ async def test_a_server_without_tls_is_refused():
 
 
 async def test_a_client_without_tls_gets_nowhere_with_a_server_that_has_it():
-    me = Client("localhost", GOOD, "me", timeout=2)
+    me = Client("localhost", GOOD, "me", timeout=30)
     await refused(me)
 
 
@@ -94,7 +94,7 @@ def test_a_file_without_a_certificate_is_named():
 
 async def test_a_download_is_checked_in_the_same_way():
     for ca, host in (("other.pem", "localhost"), ("ca.pem", "127.0.0.1")):
-        download = Download(context(FILES + "/" + ca), 5)
+        download = Download(context(FILES + "/" + ca), 30)
         try:
             await download.open(f"https://{host}:{GOOD}/")
         except OSError as error:
@@ -103,7 +103,7 @@ async def test_a_download_is_checked_in_the_same_way():
             raise AssertionError("opened")
         await download.close()
     # the right one: the broker does not speak HTTP, which can only be learned behind the handshake
-    download = Download(context(FILES + "/ca.pem"), 5)
+    download = Download(context(FILES + "/ca.pem"), 30)
     try:
         await download.open(f"https://localhost:{GOOD}/")
     except OSError as error:

@@ -88,10 +88,11 @@ def test_a_secret_out_of_range_is_refused():
 
 
 def test_a_key_does_not_show_its_secret():
-    secret = b"\x11" * 32
+    secret = sha256(b"a secret").digest()
     for text in (repr(SigningKey(secret)), str(SigningKey(secret))):
-        assert "1111" not in text
         assert repr(secret) not in text
+        for start in range(29):  # of fewer digits the address of the object may have the same
+            assert hexlify(secret[start : start + 4]).decode() not in text
 
 
 def test_signing_takes_less_than_8_kilobytes_of_heap():

@@ -68,7 +68,7 @@ class Roof:
             turns = 0
             while not condition():
                 turns += 1
-                assert turns < 4000, (self.given, self.app.last_error)
+                assert turns < 60_000, (self.given, self.app.last_error)
                 assert not tasks[1].done()
                 await asyncio.sleep(0.005)
             change()

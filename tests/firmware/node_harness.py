@@ -28,7 +28,7 @@ RUN = FIRMWARE / "sim" / "run.py"
 RESET = 3  # exit status of a node that wants to start again
 ROWS = 42
 START = 1_481_500_800
-LONG = 60.0  # seconds until a test gives up waiting
+LONG = 300.0  # seconds until a test gives up waiting; a busy machine may need many of them
 
 
 def until(condition: Callable[[], Any], what: str) -> None:
@@ -38,14 +38,22 @@ def until(condition: Callable[[], Any], what: str) -> None:
         time.sleep(0.02)
 
 
+def held_port() -> socket.socket:
+    """A socket that keeps a TCP port of the loopback from everybody but a listener with SO_REUSEADDR, which mosquitto and asyncio
+    set: nobody else gets it before that listens, or between two that do. Connections are refused meanwhile."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder
+
+
 class Broker:
     """mosquitto with a password file and the product's access list; may be stopped and started again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self._holder = held_port()
+        self.port = self._holder.getsockname()[1]
         passwords = folder / "passwords"
         passwords.touch(mode=0o600)
         for user in (NODE, "gateway"):
@@ -69,6 +77,8 @@ class Broker:
         log.close()
 
         def listens() -> bool:
+            assert self.process
+            assert self.process.poll() is None, (self.folder / "broker.log").read_text()
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
@@ -79,6 +89,10 @@ class Broker:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+    def close(self) -> None:
+        self.stop()
+        self._holder.close()
 
 
 class Gateway:
@@ -103,8 +117,11 @@ class Gateway:
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda client, *_: client.subscribe("sensorhub/v1/#", 1)
         self._client.on_message = self._on_message
+        hears = threading.Event()
+        self._client.on_subscribe = lambda *_: hears.set()
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
+        assert hears.wait(LONG)
 
     def close(self) -> None:
         self._client.disconnect()
@@ -186,14 +203,15 @@ class Node:
         heading = "time,temperature Cel,pressure hPa,wind_speed m/s"
         (folder / "replay.csv").write_text("\n".join([heading, *rows]) + "\n")
 
-    def configure(self, **more: Any) -> None:
+    def configure(self, receipt: int = 1, **more: Any) -> None:
+        """Write node.json; `receipt` is the node's patience with the gateway in seconds."""
         sim = {"speed": 400_000, "status": True, "exit_at_end": True} | more.pop("sim", {})
         broker = {
             "host": "127.0.0.1",
             "port": self.port,
             "password": f"{NODE}-secret",
             "retry": 2,
-            "receipt": 1,
+            "receipt": receipt,
         }
         config: dict[str, Any] = {
             "site": SITE,
@@ -232,14 +250,15 @@ class Node:
     def stop(self) -> None:
         """End the process, and the board with it."""
         self._staying = False
+        self._kill()
+        while self._board and self._board.is_alive():  # it may have been about to start the next process
+            self._board.join(0.05)
+            self._kill()
+
+    def _kill(self) -> None:
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        if self._board:
-            self._board.join()
-            if self.process and self.process.poll() is None:
-                self.process.kill()
-                self.process.wait()
 
     def wait(self) -> int:
         assert self.process

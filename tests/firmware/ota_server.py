@@ -16,7 +16,7 @@ class Server:
 
     async def start(self):
         while True:
-            self.port = 20000 + int.from_bytes(os.urandom(2), "big") % 40000
+            self.port = 20000 + int.from_bytes(os.urandom(2), "big") % 12000
             try:
                 self.server = await asyncio.start_server(self.serve, "127.0.0.1", self.port)
                 return self

@@ -152,7 +152,7 @@ def test_a_node_that_sleeps_between_its_samples_loses_none(
     node.configure(
         sleep=True,
         publish=publish * 3600,
-        sim={"speed": 20_000, "rtc": True, "exit_at_end": False, "awake": 5},
+        sim={"speed": 20_000, "rtc": True, "exit_at_end": False, "awake": 30},
     )
     node.stay()
     until(lambda: len(gateway.log) >= count, "twelve samples")
@@ -169,7 +169,7 @@ def test_a_node_that_sleeps_between_its_samples_loses_none(
 
 def test_a_silent_gateway_costs_announces_and_not_the_spool(node: Node, gateway: Gateway) -> None:
     gateway.deaf = True
-    node.configure()
+    node.configure(receipt=5)  # a receipt that a busy machine makes late would have messages sent again
     node.start()
     until(lambda: node.status.get("seq") == ROWS, "the end of the recording")
     assert not node.status["online"]

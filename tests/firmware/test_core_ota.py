@@ -46,16 +46,17 @@ def manifest(server: WebServer, sequence: int, version: str, image: bytes, minim
     )
 
 
+def configure(node: Node, trial: int, **more: Any) -> None:
+    """`trial`: seconds until what is on trial and gets no receipt is given up."""
+    sim = {"speed": 60, "exit_at_end": False, "start": 1_481_500_800, "trial": trial}
+    node.configure(keys=KEYS, sensors=[], sim=sim, **more)
+
+
 @pytest.fixture
 def slotted(node: Node) -> Node:
     """A node whose application is in the first slot."""
     application(node.folder / "flash" / "app_a", "0.1.0")
-    node.configure(
-        keys=KEYS,
-        interval=60,
-        sensors=[],
-        sim={"speed": 60, "exit_at_end": False, "start": 1_481_500_800, "trial": 3},
-    )
+    configure(node, 300, interval=60)
     return node
 
 
@@ -79,11 +80,11 @@ def test_old_to_new_to_broken_and_back(
 
     starts = len(node.exits)
     gateway.order("update", manifest(web_server, 2, "0.3.0", image_of(tmp_path / "broken"), minimum="0.2.0"))
-    until(lambda: web_server.asked.count("/0.3.0") == 1, "the download")
+    until(lambda: web_server.asked.count("/0.3.0") >= 1, "the download")
     until(lambda: len(node.exits) >= starts + 4, "three starts that fail")
     assert node.exits[starts] == RESET
     assert RESET not in node.exits[starts + 1 : starts + 4]
-    until(lambda: web_server.asked.count("/0.3.0") == 3, "it to be tried again, and again")
+    until(lambda: web_server.asked.count("/0.3.0") >= 3, "it to be tried again, and again")
     until(lambda: len(node.exits) >= starts + 12, "the last attempt")
     until(lambda: running(node, "0.2.0"), "the version before")
 
@@ -98,6 +99,7 @@ def test_old_to_new_to_broken_and_back(
     gateway.order("update", bytes(forged))
     until(lambda: "signature" in node.status["refused"], "the refusal")
     assert len(web_server.asked) == asked
+    assert web_server.asked.count("/0.3.0") == 3
     assert running(node, "0.2.0")
 
 
@@ -105,6 +107,7 @@ def test_a_version_that_runs_but_gets_no_receipt_is_taken_back(
     slotted: Node, gateway: Gateway, web_server: WebServer, tmp_path: Path
 ) -> None:
     node = slotted
+    configure(node, 3, interval=60)
     source = tmp_path / "mute" / "sensornode" / "mqtt.py"
     application(tmp_path / "mute", "0.2.0")
     source.write_text(source.read_text() + MUTE)
@@ -153,9 +156,7 @@ def test_an_image_that_is_not_there_changes_nothing(
 def test_a_configuration_is_tried_and_one_that_cuts_the_node_off_is_taken_back(
     node: Node, gateway: Gateway
 ) -> None:
-    node.configure(
-        keys=KEYS, sensors=[], sim={"speed": 60, "exit_at_end": False, "start": 1_481_500_800, "trial": 3}
-    )
+    configure(node, 12)  # short for the one that cuts it off, long for the others to get a receipt
     node.stay()
     until(lambda: node.status.get("online"), "the node")
 
@@ -169,7 +170,9 @@ def test_a_configuration_is_tried_and_one_that_cuts_the_node_off_is_taken_back(
     assert node.exits == [RESET]
     order(2, {"interval": 30, "broker": {"port": 1}})
     until(lambda: node.status["config"] == 2, "the second to be tried")
-    until(lambda: node.status["config"] == 1 and node.status["online"], "the first again")
-    order(3, {})
+    seen = len(gateway.status)
+    order(3, {})  # in place of the second, which would be tried again
+    back = {"state": "online", "config": 1}
+    until(lambda: any(back.items() <= said.items() for said in gateway.status[seen:]), "the first again")
     until(lambda: node.status["config"] == 3 and not node.status["trial"], "the third")
     until(lambda: any(status.get("config") == 3 for status in gateway.status), "the node to tell")

@@ -9,6 +9,7 @@ import pty
 import select
 import signal
 import subprocess
+import threading
 import time
 import tty
 import urllib.parse
@@ -18,7 +19,7 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
-from node_harness import NODE, SITE, Broker, Gateway, Node, until
+from node_harness import LONG, NODE, SITE, Broker, Gateway, Node, until
 
 FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 WIFI = ["wifi pässword & 1", "n0t-the-right-one"]
@@ -98,8 +99,11 @@ class Listener:
         self._client.on_message = lambda _, __, message: self.heard.append(
             message.topic.encode() + b" " + message.payload
         )
+        hears = threading.Event()
+        self._client.on_subscribe = lambda *_: hears.set()
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
+        assert hears.wait(LONG)
 
     def close(self) -> None:
         self._client.disconnect()
@@ -164,7 +168,7 @@ def test_a_whole_life_says_no_secret(node: Node, gateway: Gateway, listener: Lis
 def test_what_is_wrong_is_said_without_it(more: dict[str, Any], node: Node, broker: Broker) -> None:
     configure(node, **more)
     node.start()
-    end = time.monotonic() + 30
+    end = time.monotonic() + LONG
     while node.process and node.process.poll() is None and '"last_error": "' not in node.output:
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -209,7 +213,7 @@ def test_the_prompt_shows_the_state_and_no_secret(
 
     def listen(wanted: bytes) -> None:
         nonlocal said
-        end = time.monotonic() + 60
+        end = time.monotonic() + LONG
         while wanted not in said:
             if select.select([line], [], [], 0.2)[0]:
                 said += os.read(line, 4096)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_harness import RESET, until
+from node_harness import LONG, RESET, held_port, until
 
 FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 PROGRAM = """
@@ -40,12 +40,19 @@ CLAIM = "00112233445566778899aabbccddeeff"
 class Board:
     """A node that knows no network, and what people have in their hands."""
 
-    def __init__(self, command: Callable[..., list[str]], environ: dict[str, str], folder: Path) -> None:
-        with socket.socket() as web, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as names:
-            web.bind(("127.0.0.1", 0))
-            names.bind(("127.0.0.1", 0))
-            self.ports = web.getsockname()[1], names.getsockname()[1]
+    def __init__(
+        self,
+        command: Callable[..., list[str]],
+        environ: dict[str, str],
+        folder: Path,
+        configuration: dict[str, Any],
+    ) -> None:
         self.folder = folder
+        if configuration:
+            (folder / "node.json").write_text(json.dumps(configuration))
+        self._holder = held_port()
+        web = self._holder.getsockname()[1]
+        self.ports = web, 10_000 + web % 10_000  # names: below what the system gives to others
         program = folder / "program.py"
         text = PROGRAM.replace("FIRMWARE", repr(str(FIRMWARE))).replace("PORTS", repr(self.ports))
         program.write_text(text)
@@ -64,7 +71,7 @@ class Board:
 
     def listen(self, wanted: bytes) -> None:
         """Read the serial line until it has said something."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + LONG
         while wanted not in self.said:
             ready = select.select([self.line], [], [], 0.2)[0]
             if ready:
@@ -72,19 +79,19 @@ class Board:
             assert time.monotonic() < end, self.said + (self.folder / "errors").read_bytes()
 
     def get(self, path: str = "") -> str:
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=LONG) as answer:
             return str(answer.read().decode())
 
     def post(self, **fields: str) -> str:
         body = urllib.parse.urlencode({key.replace("__", "."): value for key, value in fields.items()})
-        with urllib.request.urlopen(self.url, body.encode(), timeout=20) as answer:
+        with urllib.request.urlopen(self.url, body.encode(), timeout=LONG) as answer:
             return str(answer.read().decode())
 
     def address_of(self, name: str) -> str:
         labels = b"".join(bytes((len(label),)) + label.encode() for label in name.split("."))
         query = b"\xab\xcd\x01\0\0\x01\0\0\0\0\0\0" + labels + b"\0\0\x01\0\x01"
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-            asker.settimeout(10)
+            asker.settimeout(LONG)
             asker.sendto(query, ("127.0.0.1", self.ports[1]))
             answer = asker.recv(512)
         assert answer[:2] == query[:2]
@@ -103,18 +110,29 @@ class Board:
         self.process.kill()
         self.process.wait()
         os.close(self.line)
+        self._holder.close()
 
 
 @pytest.fixture
-def micropython_board(device: Any, tmp_path: Path) -> Iterator[Board]:
-    board = Board(lambda *more: device.command("micropython", *more), device.environ("micropython"), tmp_path)
-    yield board
-    board.end()
+def start_board(device: Any, tmp_path: Path) -> Iterator[Callable[..., Board]]:
+    """Starts a board under MicroPython, with what is in node.json."""
+    boards: list[Board] = []
+
+    def start(**configuration: Any) -> Board:
+        def command(*more: str) -> list[str]:
+            return device.command("micropython", *more)
+
+        boards.append(Board(command, device.environ("micropython"), tmp_path, configuration))
+        boards[-1].listen(b"sensorhub-bbcc")  # the access point's name, when page and names are there
+        return boards[-1]
+
+    yield start
+    for board in boards:
+        board.end()
 
 
-def test_from_the_open_page_to_a_node_that_starts_again(micropython_board: Board) -> None:
-    board = micropython_board
-    board.listen(b"sensorhub-bbcc")
+def test_from_the_open_page_to_a_node_that_starts_again(start_board: Callable[..., Board]) -> None:
+    board = start_board()
     assert board.address_of("connectivitycheck.example.com") == "192.168.4.1"
     page = board.get()
     assert "Set up this node" in page
@@ -125,7 +143,7 @@ def test_from_the_open_page_to_a_node_that_starts_again(micropython_board: Board
             return None
 
     with pytest.raises(urllib.error.HTTPError) as asked:
-        urllib.request.build_opener(Stay).open(board.url + "generate_204", timeout=10)
+        urllib.request.build_opener(Stay).open(board.url + "generate_204", timeout=LONG)
     assert asked.value.code == 302
     assert asked.value.headers["Location"] == "http://192.168.4.1/"
     asked.value.close()
@@ -145,7 +163,7 @@ def test_from_the_open_page_to_a_node_that_starts_again(micropython_board: Board
     assert not (board.folder / "node.json").exists()
     assert board.process.poll() is None
     assert "Saved" in board.post(ssid="home", wifi="geheim & co", **fields)
-    assert board.process.wait(30) == RESET
+    assert board.process.wait(LONG) == RESET
     kept = json.loads((board.folder / "node.json").read_text())
     assert kept["wifi"] == [{"ssid": "home", "password": "geheim & co"}]
     assert kept["broker"] == {"host": "10.0.0.1", "port": 1883, "password": "pass%word=ö"}
@@ -155,12 +173,8 @@ def test_from_the_open_page_to_a_node_that_starts_again(micropython_board: Board
     assert not (board.folder / "errors").read_bytes()
 
 
-def test_improv_over_the_serial_line(micropython_board: Board) -> None:
-    board = micropython_board
-    (board.folder / "node.json").write_text(
-        json.dumps({"site": "lab", "node": "roof", "broker": {"host": "10.0.0.1"}})
-    )
-    board.listen(b"sensorhub-bbcc")
+def test_improv_over_the_serial_line(start_board: Callable[..., Board]) -> None:
+    board = start_board(site="lab", node="roof", broker={"host": "10.0.0.1"})
     board.command(2)
     board.listen(b"IMPROV\x01\x01\x01\x02")  # ready
     board.command(3)
@@ -172,24 +186,24 @@ def test_improv_over_the_serial_line(micropython_board: Board) -> None:
     board.listen(b"IMPROV\x01\x02\x01\x03")  # cannot connect
     board.command(1, "home", "geheim & co")
     board.listen(b"IMPROV\x01\x01\x01\x04")  # provisioned
-    assert board.process.wait(30) == RESET
+    assert board.process.wait(LONG) == RESET
     kept = json.loads((board.folder / "node.json").read_text())
     assert kept["wifi"] == [{"ssid": "home", "password": "geheim & co"}]
     assert b"geheim" not in board.said
     assert not (board.folder / "errors").read_bytes()
 
 
-def test_ctrl_c_on_the_serial_line_leads_to_the_prompt(micropython_board: Board) -> None:
-    board = micropython_board
-    board.listen(b"sensorhub-bbcc")
+def test_ctrl_c_on_the_serial_line_leads_to_the_prompt(start_board: Callable[..., Board]) -> None:
+    board = start_board()
     os.write(board.line, b"\x03")
     until(lambda: board.process.poll() is not None, "the end")
     assert b"KeyboardInterrupt" in (board.folder / "errors").read_bytes() + board.said
 
 
-def test_the_portal_serves_several_people_at_once_and_survives_rubbish(micropython_board: Board) -> None:
-    board = micropython_board
-    board.listen(b"sensorhub-bbcc")
+def test_the_portal_serves_several_people_at_once_and_survives_rubbish(
+    start_board: Callable[..., Board],
+) -> None:
+    board = start_board()
     held = [socket.create_connection(("127.0.0.1", board.ports[0])) for _ in range(5)]
     for number, connection in enumerate(held):
         connection.sendall((b"GET /", b"\0\xff\r\n\r\n", b"POST / HTTP/1.1\r\n", b"", b"\r\n")[number])
