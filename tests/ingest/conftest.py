@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +17,16 @@ from sensorhub.ingest.broker import EmbeddedBroker
 
 
 @pytest.fixture(scope="session")
-def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker(tmp_path_factory.mktemp("broker"), port=0, kind="mosquitto") as broker:
+def shared_broker(
+    tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
+) -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(tmp_path_factory.mktemp("broker"), port=free_port(), kind="mosquitto") as broker:
         yield broker
 
 
 @pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker(tmp_path / "own", port=0, kind="mosquitto") as broker:
+def own_broker(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(tmp_path / "own", port=free_port(), kind="mosquitto") as broker:
         yield broker
 
 

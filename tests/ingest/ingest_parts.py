@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import pytest
 from coincurve import PrivateKey
 
 from sensorhub import wire
+from sensorhub.ingest import packets
 from sensorhub.ingest.broker import EmbeddedBroker
 from sensorhub.ingest.service import Ingest
 from sensorhub.ingest.subscriber import Endpoint
@@ -28,12 +30,12 @@ from sensorhub.status import StatusFile
 
 SITE = "lab"
 GATEWAY = "gw1"
-PASSWORDS: dict[tuple[int, str], str] = {}
-"""Of (broker port, user): made once, since the broker needs up to a second to learn a new one."""
+PASSWORDS: dict[tuple[Path, str], str] = {}
+"""Of (password file, user): made once, since the broker needs up to a second to learn a new one."""
 CHANNELS = (("temperature", "Cel"), ("pressure", "hPa"))
 
 
-def eventually(condition: Callable[[], Any], *, seconds: float = 20.0) -> Any:
+def eventually(condition: Callable[[], Any], *, seconds: float = 90.0) -> Any:
     """The first true value of `condition`; fails when there is none in a generous time."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -96,8 +98,8 @@ class Node:
 
     def connect(self, broker: EmbeddedBroker, *, user: str | None = None, clean: bool = True) -> None:
         user = user or self.name
-        password = PASSWORDS.get((broker.port, user)) or broker.users.add(user)
-        PASSWORDS[broker.port, user] = password
+        password = PASSWORDS.get((broker.users.path, user)) or broker.users.add(user)
+        PASSWORDS[broker.users.path, user] = password
         self.client = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2, client_id=f"node-{self.name}", clean_session=clean
         )
@@ -110,7 +112,7 @@ class Node:
         self.client.on_message = lambda _c, _u, m: self.receipts.append(wire.decode_receipt(m.payload))
         self.client.reconnect_delay_set(1, 1)
         # the broker reads a new user within a second
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 90
         self.client.connect_async(broker.host, broker.port)
         self.client.loop_start()
         while not subscribed.wait(0.05):
@@ -121,7 +123,7 @@ class Node:
         return self.client.publish(topic or wire.topic(self.site, self.name, leaf), payload, qos=1)
 
     def announce(self, claim: bytes | None = None, *, oldest: int = 1) -> None:
-        self.publish("announce", self.announcement(claim, oldest=oldest)).wait_for_publish(10)
+        self.publish("announce", self.announcement(claim, oldest=oldest)).wait_for_publish(90)
 
     def send(self, raw: bytes | None = None) -> bytes:
         raw = self.message() if raw is None else raw
@@ -178,9 +180,10 @@ class Gateway:
     def stop(self) -> None:
         if self.ingest is not None and self.thread is not None:
             self.ingest.stop()
-            self.thread.join(30)
+            self.thread.join(90)
             assert not self.thread.is_alive()
             self.ingest = self.thread = None
+            let_read(self.broker)
 
     def fields(self) -> dict[str, Any]:
         assert self.ingest is not None
@@ -236,11 +239,34 @@ class Process:
 
     def end(self) -> None:
         self.popen.terminate()
-        assert self.popen.wait(30) == 0
+        assert self.popen.wait(90) == 0
 
 
 def signer(site: str = SITE) -> NoteSigner:
     return NoteSigner(f"{site}.{GATEWAY}/sensorhub", bytes(range(32)))
+
+
+def listens(port: int) -> bool:
+    """Whether a server accepts connections there."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 10):
+        return True
+    return False
+
+
+def let_read(broker: EmbeddedBroker) -> None:
+    """Returns when a broker that runs has read what clients sent before they left.
+
+    It reads a packet of each at a time, and who comes back under his old name ends the reading of the old connection.
+    """
+    account = (broker.username, broker.password)
+    with contextlib.suppress(OSError), socket.create_connection((broker.host, broker.port), 90) as connection:
+        connection.sendall(packets.connect(f"look-{time.monotonic_ns()}", *account, 60))
+        if connection.recv(4)[3:] != b"\x00":
+            return
+        for _ in range(50):
+            connection.sendall(packets.PING)
+            connection.recv(2)
+        connection.sendall(packets.GOODBYE)
 
 
 def forget_session(gateway: Gateway) -> None:

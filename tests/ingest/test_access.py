@@ -7,13 +7,13 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import pytest
-from ingest_parts import eventually
+from ingest_parts import eventually, listens
 
 from sensorhub.ingest import packets
 from sensorhub.ingest.access import acl, grants, permitted
@@ -51,13 +51,15 @@ class Place:
 
 
 @pytest.fixture(scope="module", params=["mosquitto", "amqtt", "acl file"])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
+) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("access")
     if request.param == "acl file":
-        yield from external(folder)
+        yield from external(folder, free_port())
         return
     kind: Kind = request.param
-    broker = EmbeddedBroker(folder, port=0, kind=kind)
+    broker = EmbeddedBroker(folder, port=free_port(), kind=kind)
     users = {name: (name, broker.users.add(name)) for name in (NODE, OTHER, HOME)}
     with broker:
         # a password that is replaced while it runs is known to it a moment later, so these come last
@@ -71,11 +73,9 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         )
 
 
-def external(folder: Path) -> Iterator[Place]:
+def external(folder: Path, port: int) -> Iterator[Place]:
     """mosquitto as the gateway's owner runs it, with the access list that is shipped for that."""
     acl_file = Path(__file__).parents[2] / "gateway" / "mosquitto" / "acl"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     (folder / "acl").write_text(acl_file.read_text())
     names = {GATEWAY: "gateway", CONTROL: "gateway", HOME: "home", NODE: NODE, OTHER: OTHER}
     (folder / "passwords").write_text(
@@ -91,6 +91,7 @@ def external(folder: Path) -> Iterator[Place]:
     assert program is not None
     process = subprocess.Popen([program, "-c", folder / "conf"], stderr=subprocess.DEVNULL)
     try:
+        eventually(lambda: listens(port))
         yield Place(port, {user: (name, "secret") for user, name in names.items()})
     finally:
         process.kill()
@@ -115,7 +116,7 @@ class Reader:
 
     def wait(self) -> None:
         for _ in TOPICS:
-            assert self.asked.acquire(timeout=20)
+            assert self.asked.acquire(timeout=90)
 
     def close(self) -> None:
         self.client.disconnect()
@@ -124,7 +125,7 @@ class Reader:
 
 def write(port: int, name: str, password: str, topic: str, payload: bytes) -> None:
     """Publishes once and waits until the broker has looked at it, or has ended the connection for it."""
-    with socket.create_connection(("127.0.0.1", port), 20) as connection:
+    with socket.create_connection(("127.0.0.1", port), 90) as connection:
         connection.sendall(packets.connect(f"w{time.monotonic_ns()}", name, password, 60))
         assert connection.recv(4) == b"\x20\x02\x00\x00"
         encoded = topic.encode()

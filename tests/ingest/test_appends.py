@@ -9,7 +9,7 @@ import pytest
 from ingest_parts import Gateway, Node, eventually
 
 from sensorhub.errors import SensorhubError
-from sensorhub.log import journal
+from sensorhub.log import appender, journal
 from sensorhub.log.appender import AppendError, LogClient
 from sensorhub.log.entries import VerdictEntry, encode_entry
 from sensorhub.log.errors import LogFullError
@@ -35,9 +35,9 @@ def verdict(message: int) -> bytes:
 
 
 def test_a_full_disk_refuses_at_once_and_appends_nothing_later(
-    gateway: Gateway, enrolled: Node, full: threading.Event
+    gateway: Gateway, enrolled: Node, full: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with LogClient(gateway.data_dir / "run" / "log.sock", timeout=2) as client:
+    with LogClient(gateway.data_dir / "run" / "log.sock", timeout=90) as client:
         full.set()
         for _ in range(3):
             with pytest.raises(AppendError, match="no room") as caught:
@@ -46,8 +46,10 @@ def test_a_full_disk_refuses_at_once_and_appends_nothing_later(
         # now the writer itself waits for room, with a message in its hands
         enrolled.send()
         eventually(lambda: any("no room" in warning for warning in gateway.fields()["warnings"]))
-        with pytest.raises(AppendError, match="nothing was appended") as caught:
-            client.append([verdict(0)])
+        with monkeypatch.context() as patch:
+            patch.setattr(appender, "_SHARE", 0.01)  # its time is over long before it gives up itself
+            with pytest.raises(AppendError, match="nothing was appended") as caught:
+                client.append([verdict(0)])
         assert not caught.value.uncertain
         full.clear()
         eventually(lambda: enrolled.receipts and enrolled.receipts[-1] == (1, 1))
@@ -72,7 +74,7 @@ def test_a_failed_sync_ends_the_process_and_the_next_start_loses_nothing(
     monkeypatch.setattr(journal.os, "fdatasync", fail_once)
     enrolled.send()
     assert gateway.thread is not None
-    gateway.thread.join(20)
+    gateway.thread.join(90)
     assert not gateway.thread.is_alive()
     assert isinstance(gateway.failure, SensorhubError)
     assert "Input/output error" in str(gateway.failure)
@@ -101,7 +103,7 @@ def test_an_append_during_a_failed_sync_is_uncertain(
                 client.append([verdict(0)])
             assert caught.value.uncertain
             assert gateway.thread is not None
-            gateway.thread.join(20)
+            gateway.thread.join(90)
         assert isinstance(gateway.failure, SensorhubError)
         gateway.failure = gateway.thread = gateway.ingest = None
         # every whole record the disk holds counts, so now the log tells

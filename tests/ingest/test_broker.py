@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
@@ -25,9 +25,9 @@ TOP = "sensorhub/v1/lab"
 
 @pytest.fixture(scope="module", params=KINDS)
 def broker(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
 ) -> Iterator[EmbeddedBroker]:
-    made = EmbeddedBroker(tmp_path_factory.mktemp("broker"), port=0, kind=request.param)
+    made = EmbeddedBroker(tmp_path_factory.mktemp("broker"), port=free_port(), kind=request.param)
     for name in ("roof", "cellar", "attic"):
         made.users.add(name, name + "-secret")
     with made:
@@ -69,10 +69,10 @@ class Client:
         eventually(lambda: self.connected)
         self.subscribed.clear()
         self.client.subscribe(topic, 1)
-        assert self.subscribed.wait(10)
+        assert self.subscribed.wait(90)
 
     def publish(self, topic: str, payload: bytes) -> None:
-        self.client.publish(topic, payload, qos=1).wait_for_publish(10)
+        self.client.publish(topic, payload, qos=1).wait_for_publish(90)
 
     def close(self) -> None:
         self.client.disconnect()
@@ -94,7 +94,7 @@ def clients(broker: EmbeddedBroker) -> Iterator[dict[str, Client]]:
 def admits(broker: EmbeddedBroker, user: str | None, password: str | None) -> bool:
     """Whether the broker accepts a connection of this user; False also when it closes it at once."""
     try:
-        with socket.create_connection((broker.host, broker.port), 10) as sock:
+        with socket.create_connection((broker.host, broker.port), 90) as sock:
             sock.sendall(packets.connect("login", user, password, 30))
             # the third byte tells whether a session is resumed (section 3.2.2.2)
             return sock.recv(4)[3:] == b"\x00"
@@ -222,6 +222,22 @@ def test_it_is_started_again_when_it_dies(broker: EmbeddedBroker) -> None:
     eventually(lambda: admits(broker, "roof", "roof-secret"))
 
 
+def test_a_user_who_is_added_while_it_starts_again_is_let_in(
+    own_broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch, passwords = own_broker._launch, []
+
+    def launch_and_add() -> None:
+        launch()
+        passwords.append(own_broker.users.add("late"))
+
+    monkeypatch.setattr(own_broker, "_launch", launch_and_add)
+    assert own_broker.pid is not None
+    os.kill(own_broker.pid, signal.SIGKILL)
+    eventually(lambda: passwords)
+    eventually(lambda: admits(own_broker, "late", passwords[0]))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_taken_port_is_named(tmp_path: Path, kind: Kind) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -271,8 +287,10 @@ def test_a_user_is_named_like_a_node(tmp_path: Path, name: str) -> None:
         Users(tmp_path / "passwords").add(name)
 
 
-def test_the_gateway_works_on_amqtt_and_says_that_it_is_slow(tmp_path: Path) -> None:
-    broker = EmbeddedBroker(tmp_path / "data", port=0, kind="amqtt")
+def test_the_gateway_works_on_amqtt_and_says_that_it_is_slow(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    broker = EmbeddedBroker(tmp_path / "data", port=free_port(), kind="amqtt")
     node = Node("roof")
     with broker:
         gateway = Gateway(tmp_path / "data", broker)

@@ -48,7 +48,9 @@ def test_without_a_claim_a_node_is_refused_and_quarantined(gateway: Gateway, nod
     node.announce(bytes(16))
     eventually(lambda: rejected(gateway) == {"unknown-kid": 2})
     assert gateway.node_entries("enrol") == []
-    kept = eventually(lambda: list(read_quarantine(gateway.data_dir / "quarantine")))
+    # they are counted before they are kept
+    eventually(lambda: len(list(read_quarantine(gateway.data_dir / "quarantine"))) == 2)
+    kept = list(read_quarantine(gateway.data_dir / "quarantine"))
     assert [refused.payload for refused in kept] == [node.announcement(), node.announcement(bytes(16))]
     assert "no valid claim" in kept[0].detail
 
@@ -195,7 +197,7 @@ def test_what_a_node_says_it_lost_is_not_waited_for(gateway: Gateway, enrolled: 
     assert gateway.fields()["nodes"]["roof"]["lost"] == 2
     assert gateway.fields()["nodes"]["roof"]["missing"] == 0
     enrolled.send(messages[2])
-    eventually(lambda: gateway.fields()["messages"] == 4)
+    eventually(lambda: len(gateway.messages()) == 4)
     assert [wire.parse_signed(raw).seq for raw in gateway.messages()] == [1, 4, 5, 3]
 
 
@@ -287,7 +289,8 @@ def test_status_names_nodes_and_rates(gateway: Gateway, enrolled: Node) -> None:
     def written() -> dict[str, object]:
         return dict(msgspec.json.decode((gateway.data_dir / "status" / "ingest.json").read_bytes()))
 
-    eventually(lambda: written()["messages"] == 1)
+    # a rate is told from samples of every half second, so it may follow with the next status
+    eventually(lambda: written()["messages"] == 1 and written()["rate_messages"] > 0)
     fields = written()
     assert fields["log_size"] == fields["cursor"] == 3
     assert fields["rate_messages"] > 0
@@ -319,9 +322,8 @@ def test_a_missing_broker_is_waited_for(gateway: Gateway, enrolled: Node, own_br
         patch.setattr(type(again.users), "add", lambda *_: "")
         again.start()
     try:
-        thread.join(30)
+        thread.join(120)
         assert not thread.is_alive()
-        time.sleep(0)
         assert gateway.fields()["connected"]
     finally:
         gateway.stop()

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
@@ -18,7 +18,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from ingest_parts import Gateway, Node, eventually
+from ingest_parts import Gateway, Node, eventually, let_read, listens
 
 from sensorhub.ingest.broker import EmbeddedBroker, find_mosquitto
 from sensorhub.ingest.packets import Publish
@@ -30,21 +30,27 @@ class Received:
 
     def __init__(self, endpoint: Endpoint, *filters: str, limit: int = 8_192) -> None:
         self.messages: list[tuple[Publish, int]] = []
+        self._lock = threading.Lock()
         self.subscriber = Subscriber(endpoint, filters, self._deliver, limit=limit)
         self.thread = threading.Thread(target=self.subscriber.run)
         self.thread.start()
 
     def _deliver(self, messages: list[Publish], epoch: int) -> None:
-        self.messages += [(message, epoch) for message in messages]
+        with self._lock:
+            self.messages += [(message, epoch) for message in messages]
 
-    def settle(self, count: int) -> None:
-        taken, self.messages = self.messages[:count], self.messages[count:]
+    def settle(self, count: int | None = None) -> list[bytes]:
+        """Acknowledges the oldest messages, or all that are there; their payloads."""
+        with self._lock:
+            taken = self.messages[:count]
+            del self.messages[:count]
         for message, epoch in taken:
             self.subscriber.settle([message.mid], 1, epoch)
+        return [message.payload for message, _ in taken]
 
     def close(self) -> None:
         self.subscriber.stop()
-        self.thread.join(10)
+        self.thread.join(90)
         assert not self.thread.is_alive()
         self.subscriber.close()
 
@@ -85,11 +91,10 @@ def certificate(directory: Path) -> None:
 
 
 @pytest.fixture
-def secure_port(tmp_path: Path) -> Iterator[int]:
+def secure_port(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[int]:
     """A mosquitto that speaks TLS only."""
     certificate(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     config = tmp_path / "mosquitto.conf"
     config.write_text(
         f"listener {port} 127.0.0.1\nallow_anonymous true\ncertfile {tmp_path}/cert.pem\nkeyfile {tmp_path}/key.pem\n"
@@ -98,12 +103,7 @@ def secure_port(tmp_path: Path) -> Iterator[int]:
     program = find_mosquitto()
     assert program is not None
     with subprocess.Popen([program, "-c", str(config)], stderr=subprocess.DEVNULL) as process:
-
-        def listening() -> bool:
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", port)) == 0
-
-        eventually(listening)
+        eventually(lambda: listens(port))
         yield port
         process.terminate()
 
@@ -124,8 +124,7 @@ def test_tls_carries_a_flood(secure_port: int, tmp_path: Path) -> None:
         found: list[bytes] = []
 
         def drained() -> bool:
-            found.extend(message.payload for message, _ in received.messages)
-            received.settle(len(received.messages))
+            found.extend(received.settle())
             return len(found) >= len(expected)
 
         eventually(drained)
@@ -140,8 +139,7 @@ def test_tls_carries_a_flood(secure_port: int, tmp_path: Path) -> None:
 def test_an_untrusted_certificate_is_named(secure_port: int) -> None:
     received = Received(Endpoint("127.0.0.1", secure_port, "tls", tls=ssl.create_default_context()), "a/+")
     try:
-        eventually(lambda: received.subscriber.error)
-        assert "is not trusted" in str(received.subscriber.error)
+        eventually(lambda: "is not trusted" in str(received.subscriber.error))
     finally:
         received.close()
 
@@ -160,8 +158,7 @@ def test_the_socket_is_not_read_beyond_the_limit(shared_broker: EmbeddedBroker, 
         found: list[bytes] = []
 
         def drained() -> bool:
-            found.extend(message.payload for message, _ in received.messages)
-            received.settle(len(received.messages))
+            found.extend(received.settle())
             return len(found) >= len(payloads)
 
         eventually(drained)
@@ -179,8 +176,8 @@ def test_what_is_not_acknowledged_comes_again_marked_as_such(
         node.publish("data", b"%d" % number)
     eventually(lambda: len(first.messages) == 10)
     first.settle(4)
-    time.sleep(0.2)
-    first.close()
+    first.close()  # says what was acknowledged before it goes
+    let_read(shared_broker)
     second = Received(endpoint(shared_broker, "again"), "sensorhub/v1/lab/+/data")
     try:
         eventually(lambda: len(second.messages) == 6)
@@ -238,17 +235,16 @@ def test_a_server_that_is_no_broker_does_no_harm(answer: bytes) -> None:
         received = Received(Endpoint("127.0.0.1", server.getsockname()[1], "x"), "a/+")
         try:
             eventually(lambda: received.subscriber.error)
-            thread.join(10)
+            thread.join(90)
             assert not thread.is_alive(), "it connects again"
             assert received.messages == []
         finally:
             received.close()
 
 
-def test_dropped_messages_are_noticed_on_a_stock_broker(tmp_path: Path) -> None:
+def test_dropped_messages_are_noticed_on_a_stock_broker(tmp_path: Path, free_port: Callable[[], int]) -> None:
     """mosquitto counts what it drops; the gateway reads that count."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     config = tmp_path / "stock.conf"
     config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nsys_interval 1\nuser root\n")
     program = find_mosquitto()
@@ -258,7 +254,7 @@ def test_dropped_messages_are_noticed_on_a_stock_broker(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path / "data", broker)
     gateway.data_dir.mkdir()
     try:
-        eventually(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        eventually(lambda: listens(port))
         gateway.start()
         sender = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
         sender.max_inflight_messages_set(100)
@@ -276,11 +272,13 @@ def test_dropped_messages_are_noticed_on_a_stock_broker(tmp_path: Path) -> None:
         again = gateway.start()
         # dropped while the gateway was away is said as soon as the count grows again
         blocker = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="away", clean_session=False)
+        subscribed = threading.Event()
+        blocker.on_subscribe = lambda *_: subscribed.set()
         blocker.connect("127.0.0.1", port)
         blocker.loop_start()
         eventually(blocker.is_connected)
         blocker.subscribe("b", 1)
-        time.sleep(0.3)
+        assert subscribed.wait(90)
         blocker.disconnect()
         blocker.loop_stop()
         eventually(lambda: again._dropped is not None)

@@ -295,6 +295,9 @@ class Subscriber:
                     heard = now
                 if now - sent >= keepalive / 2:
                     unsent += packets.PING
+            with self._lock:  # what was settled up to now need not come again
+                unsent += b"".join(self._outgoing)
+                self._outgoing.clear()
             with contextlib.suppress(OSError):
                 self._send(sock, unsent + packets.GOODBYE)
 
