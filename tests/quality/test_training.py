@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -175,7 +176,7 @@ def test_a_small_training_run_gives_a_model_that_loads(tmp_path):
     from sensorhub.quality.training.train import Plan, Source, train
 
     write(tmp_path / "table.csv", grid(24 * 40))
-    plan = Plan(seed=3, rounds=1, epochs=1, keep=0.2, leave_out_epochs=0, workers=1)
+    plan = Plan(seed=3, rounds=1, epochs=1, unlearnt=("n2",), keep=0.2, leave_out_epochs=0, workers=1)
     source = Source(tmp_path / "table.csv", "Made up (2024)", "CC0")
     told: list[str] = []
     facts = train([source], tmp_path / "model", plan, tell=told.append)
@@ -185,6 +186,35 @@ def test_a_small_training_run_gives_a_model_that_loads(tmp_path):
     model = Model.load(ModelFile(tmp_path / "model" / "anomaly.tflite", card["sha256"]))
     assert model.sha256.hex() == card["sha256"]
     assert told
+    text = (tmp_path / "model" / "anomaly.md").read_text()
+    assert "Unlearnt: n2." in text
+    # all days of one node of four, less the ten at the start
+    assert 0.6 * 2 * 24 * 30 < card["held_back"]["readings"] <= 2 * 24 * 30
+    for names, message in (("n2", "nx"), "nx"), (("n0", "n1", "n2", "n3"), "all nodes of"):
+        with pytest.raises(SensorhubError, match=message):
+            train([source], tmp_path / "other", replace(plan, unlearnt=names))
+
+
+def test_the_mean_of_two_networks_is_one_with_their_mean_logits():
+    pytest.importorskip("tensorflow")
+    from sensorhub.quality.training import network
+
+    examples = build([grid(24 * 14)], 1, rounds=1, keep=0.2)
+    parts = [network.fit(examples, seed=seed, epochs=1) for seed in (1, 2)]
+    inputs = [getattr(examples, name)[:50].astype(np.float32) for name in ("window", "long", "aside")]
+    apart = [one.predict(inputs, verbose=0) for one in parts]
+    assert np.abs(apart[0] - apart[1]).max() > 0.01
+    whole = network.together(parts)
+    np.testing.assert_allclose(whole.predict(inputs, verbose=0), np.mean(apart, axis=0), atol=1e-4)
+    assert network.together(parts[:1]) is parts[0]
+    found = Model(network.convert(whole, examples, 1)).logits(*inputs)
+    assert np.corrcoef(found.ravel(), np.mean(apart, axis=0).ravel())[0, 1] > 0.98
+
+
+def test_what_is_left_unlearnt_becomes_no_example():
+    whole = build([grid(24 * 20)], 1, rounds=2, keep=0.3)
+    less = build([grid(24 * 20)], 1, unlearnt=[("n0", "n3")], rounds=2, keep=0.3)
+    assert 0.35 * whole.label.size < less.label.size < 0.65 * whole.label.size
 
 
 def test_without_tensorflow_training_says_what_to_install(monkeypatch):

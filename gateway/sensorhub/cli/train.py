@@ -30,6 +30,12 @@ def train(
     licence: Annotated[
         list[str] | None, typer.Option(help="Under which terms; one for each source, in order.")
     ] = None,
+    unlearnt: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A node to learn nothing from: it sets the threshold of alarms and the card's numbers. Repeat for more."
+        ),
+    ] = None,
     rounds: Annotated[
         int | None, typer.Option(help="How often each network is varied and broken.", min=1)
     ] = None,
@@ -77,7 +83,14 @@ def train(
             status.update("training")
 
         card = learn(
-            sources, out, Plan(seed=seed, **{name: n for name, n in plan.items() if n is not None}), tell=tell
+            sources,
+            out,
+            Plan(
+                seed=seed,
+                unlearnt=tuple(unlearnt or ()),
+                **{name: n for name, n in plan.items() if n is not None},
+            ),
+            tell=tell,
         )
         model = out / "anomaly.tflite"
         typer.echo(f"{model} and its card anomaly.md; SHA-256 {card['sha256']}")

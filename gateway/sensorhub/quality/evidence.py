@@ -55,6 +55,8 @@ _MEANS: Final = (
 #: A residual that rises over HIGH from below LOW is an excursion; a series is known by how many it had lately.
 HIGH: Final = 4.0
 LOW: Final = 2.5
+#: Seconds over which it is looked at how far the neighbourhood moved.
+COURSE: Final = 7200.0
 #: Seconds in which what is known of excursions and of the tail of the residual fades.
 MEMORY: Final = 14 * 86_400.0
 #: Share of the readings learnt from whose residual is beyond the tail, and its bounds.
@@ -90,6 +92,7 @@ _SERIES: Final[Mapping[str, tuple[str, tuple[int, ...], float]]] = {
     "usual_step": ("f4", (), 0.0),
     "recent_step": ("f4", (), 0.0),
     "consensus": ("f4", (), np.nan),
+    "course": ("f4", (), 0.0),
     "run": ("f8", (), np.nan),
     "run_time": ("f8", (), 0.0),
     "near": ("f8", (), np.nan),
@@ -154,6 +157,7 @@ class Evidence:
         residual: float32 (N,), distance from the neighbours' consensus in usual deviations, signed.
         support: float32 (N,), how many good neighbours that consensus has, near ones counting more.
         regional: float32 (N,), distance of the consensus from what it usually is at this hour.
+        moving: float32 (N,), how far the consensus moved in the last two hours, in the deviations that matter, not negative.
         expected: float64 (N,), what the neighbours let expect, in the channel's unit.
         hours: int64 (N,), hours of history the series has, at most 240.
         window: float32 (N, 32, 8), the last steps of the series, newest last.
@@ -165,6 +169,7 @@ class Evidence:
     residual: NDArray[np.float32]
     support: NDArray[np.float32]
     regional: NDArray[np.float32]
+    moving: NDArray[np.float32]
     expected: NDArray[np.float64]
     hours: NDArray[np.int64]
     window: NDArray[np.float32]
@@ -230,6 +235,7 @@ class Witnesses:
         n = rows.series.size
         found = Evidence(
             np.zeros(n, np.bool_),
+            np.zeros(n, _F),
             np.zeros(n, _F),
             np.zeros(n, _F),
             np.zeros(n, _F),
@@ -371,6 +377,8 @@ class Witnesses:
         c_before = state["consensus"][s]
         d_all = np.where(np.isfinite(c_before) & ~first, consensus - c_before, 0.0).astype(_F)
         state["consensus"][s] = consensus
+        course = ((state["course"][s] + d_all) * np.exp(-step / COURSE)).astype(_F)
+        state["course"][s] = course
         usual_step, recent = state["usual_step"][s], state["recent_step"][s]
         usual_step = np.where(seen < 2, 0.3 * scale, usual_step).astype(_F)
         size = np.abs(d_own)
@@ -461,6 +469,7 @@ class Witnesses:
         found.residual[at] = z
         found.support[at] = support
         found.regional[at] = regional
+        found.moving[at] = np.where(alone, _F(0), np.abs(course) / scale)
         found.expected[at] = expected
         found.hours[at] = state["hours"][s]
 

@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,12 @@ from sensorhub.quality.rules import WEIGHTS, Judged, Rules
 _LOG: Final = logging.getLogger(__name__)
 
 #: The version that verdict entries name. Whatever changes a verdict, but not the model, changes this.
-VERSION: Final = f"{rules_module.VERSION}+evidence/2"
+VERSION: Final = f"{rules_module.VERSION}+evidence/3"
 
 #: Weight of the residual beside the model: ln(1 + |residual|) times this is added to the model's log odds.
 RESIDUAL: Final = 1.0
 #: Log odds that faults need over a local event before they are called faults: throwing away what is true is the worse mistake.
-LOCAL_MORE: Final = 1.5
+LOCAL_MORE: Final = 2.0
 #: What stands apart, whether by a fault or a local event, gets about these log odds at least: trusted, but less than the rest.
 UNCLEAR: Final = -1.0
 _UNCLEAR_SLOPE: Final = 0.04
@@ -38,6 +38,8 @@ ALARM: Final = 1.0
 #: What is taken off the log odds where nobody is near enough to contradict: FAR · NEAR / (support + NEAR).
 FAR: Final = 4.0
 NEAR: Final = 0.15
+#: What is taken off while the neighbourhood itself moves, when sound nodes differ more: MOVING · ln(1 + how far it moved).
+MOVING: Final = 1.0
 #: Without a model: log odds of a fault are ALONE_SLOPE · ln(1 + |residual|) - ALONE_START.
 ALONE_SLOPE: Final = 4.0
 ALONE_START: Final = 7.5
@@ -86,43 +88,58 @@ class Findings:
     suspicion: NDArray[np.float64]
 
 
+class Witnessed(Protocol):
+    """What the neighbours say of rows (n of them), as in `Evidence`."""
+
+    @property
+    def residual(self) -> NDArray[np.float32]:
+        """Distance from the consensus."""
+        ...
+
+    @property
+    def support(self) -> NDArray[np.float32]:
+        """How many good neighbours that has."""
+        ...
+
+    @property
+    def moving(self) -> NDArray[np.float32]:
+        """How far it moved lately."""
+        ...
+
+
 def suspicion(
-    residual: NDArray[np.float32],
-    support: NDArray[np.float32],
-    logits: NDArray[np.float32] | None,
-    rule_flags: NDArray[np.int64],
+    found: Witnessed, logits: NDArray[np.float32] | None, rule_flags: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Log odds (n,) that readings are faulty, from residual, support, model and rules."""
+    """Log odds (n,) that readings are faulty, from neighbours, model and rules."""
     if logits is None:
-        odds = ALONE_SLOPE * np.log1p(np.abs(residual.astype(np.float64))) - ALONE_START
+        odds = ALONE_SLOPE * np.log1p(np.abs(found.residual.astype(np.float64))) - ALONE_START
     else:
-        odds = model_odds(residual, support, logits)
+        odds = model_odds(found, logits)
     for flag, more in RULES.items():
         odds += np.where(rule_flags & int(flag), more, 0.0)
     return odds
 
 
-def model_odds(
-    residual: NDArray[np.float32], support: NDArray[np.float32], logits: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Log odds (n,) that readings are faulty, from model, residual and how near the neighbours are.
+def model_odds(found: Witnessed, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Log odds (n,) that readings are faulty, from model and neighbours.
 
-    A reading is faulty when it stands apart, which the residual bears witness of, and when that is no local event,
-    of which the residual says nothing.
+    A reading is faulty when it stands apart, which the neighbours bear witness of, and when that is no local event,
+    of which they say nothing.
     """
     exact = logits.astype(np.float64)
     fault, clean, local = _any_fault(exact), exact[:, 0], exact[:, LOCAL]
-    apart = np.logaddexp(fault, local) - clean + witnesses_odds(residual, support)
+    apart = np.logaddexp(fault, local) - clean + witnesses_odds(found)
     odds = -np.logaddexp(-apart, -(fault - local - LOCAL_MORE))
     over = np.clip(apart - UNCLEAR, 0.0, _UNCLEAR_MOST)
     result: NDArray[np.float64] = np.maximum(odds, np.minimum(apart, UNCLEAR) + _UNCLEAR_SLOPE * over)
     return result - ALARM
 
 
-def witnesses_odds(residual: NDArray[np.float32], support: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What the neighbours add to the log odds (n,): the residual's share, less where they are far."""
-    apart = RESIDUAL * np.log1p(np.abs(residual.astype(np.float64)))
-    return apart - FAR * (NEAR / (support.astype(np.float64) + NEAR))
+def witnesses_odds(found: Witnessed) -> NDArray[np.float64]:
+    """What the neighbours add to the log odds (n,): the residual's share, less where they are far or moving."""
+    apart = RESIDUAL * np.log1p(np.abs(found.residual.astype(np.float64)))
+    apart -= MOVING * np.log1p(found.moving.astype(np.float64))
+    return apart - FAR * (NEAR / (found.support.astype(np.float64) + NEAR))
 
 
 def fault_odds(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -176,7 +193,7 @@ class Judge:
         compared = rows[known]
         evidence = evidence.of(known)
         logits = self._logits(evidence)
-        odds = suspicion(evidence.residual, evidence.support, logits, judged.flags[compared])
+        odds = suspicion(evidence, logits, judged.flags[compared])
         # particles that stand above their neighbours are believed where a camera sees the haze
         odds -= HAZE_ODDS * judged.haze[compared] * (evidence.residual > 0)
         score, flags = self._fused(judged, compared, evidence, logits, odds)

@@ -112,7 +112,7 @@ def odds_of(
         known = np.flatnonzero(evidence.known)
         some = evidence.of(known)
         logits = None if model is None else model.logits(some.window, some.long, some.aside)
-        odds[order[start:stop][known]] = suspicion(some.residual, some.support, logits, flags[known])
+        odds[order[start:stop][known]] = suspicion(some, logits, flags[known])
     return odds
 
 

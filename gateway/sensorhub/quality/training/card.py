@@ -28,6 +28,7 @@ def card(facts: Mapping[str, Any]) -> str:
         f"- SHA-256 `{facts['sha256']}`, {facts['bytes']:,} bytes, TensorFlow {facts['tensorflow']}",
         (
             f"- judge `{facts['judge']}`; seed {facts['plan']['seed']}, {facts['plan']['rounds']} rounds, {facts['plan']['epochs']} epochs,"
+            f" {facts['plan']['members']} networks of which it is the mean,"
             f" {facts['examples']:,} examples, {facts['seconds'] / 60:.0f} minutes"
         ),
         "",
@@ -44,9 +45,13 @@ def card(facts: Mapping[str, Any]) -> str:
             f"| {source['citation']} | {source['licence'] or 'not stated'} | {source['nodes']} | {', '.join(source['channels'])}"
             f" | {source['cadence_s'] / 60:g} min | {span} |"
         )
+    unlearnt = [name for source in facts["sources"] for name in source["unlearnt"]]
     lines += [
         "",
-        f"## Held-back days ({held['readings']:,} readings, the last {100 * held['share']:.0f} % of each source)",
+        f"## Held back ({held['readings']:,} readings)",
+        "",
+        f"The last {100 * held['share']:.0f} % of the days of each source; where nodes were left unlearnt, those on all days.",
+        f"Unlearnt: {', '.join(unlearnt) or 'none'}.",
         "",
         "Average precision at 2 % prevalence, mean over sources and channels.",
         "",

@@ -42,6 +42,7 @@ class Examples:
         origin: int16 (N,), one number for each source and channel.
         residual: float32 (N,).
         support: float32 (N,).
+        moving: float32 (N,).
     """
 
     window: NDArray[np.float16]
@@ -53,6 +54,7 @@ class Examples:
     origin: NDArray[np.int16]
     residual: NDArray[np.float32]
     support: NDArray[np.float32]
+    moving: NDArray[np.float32]
 
     @classmethod
     def joined(cls, parts: list[Examples]) -> Examples:
@@ -118,6 +120,7 @@ def examples_of(
                 (origin + channel[take]).astype(np.int16),
                 evidence.residual[take],
                 evidence.support[take],
+                evidence.moving[take],
             )
         )
     return Examples.joined(parts)
@@ -176,6 +179,7 @@ def build(
     grids: list[Grid],
     seed: int,
     *,
+    unlearnt: list[tuple[str, ...]] | None = None,
     rounds: int = 4,
     keep: float = 0.1,
     without: str = "",
@@ -186,6 +190,7 @@ def build(
     Args:
         grids: the networks.
         seed: decides everything that is drawn.
+        unlearnt: for each network, nodes that become no examples; the others still see them.
         rounds: how often the largest of them is varied; smaller ones more often, so that each counts about as much.
         keep: share of the sound readings that become examples.
         without: a class that is left out.
@@ -202,7 +207,8 @@ def build(
         for (_, live), some in alike.items():
             for start in range(0, len(some), _TOGETHER):
                 part = tuple(some[start : start + _TOGETHER])
-                jobs.append(_Job(part, 16 * number, (seed, len(jobs)), keep, live, without))
+                aside = unlearnt[number] if unlearnt else ()
+                jobs.append(_Job(part, 16 * number, (seed, len(jobs)), keep, live, without, aside))
     if workers == 1:
         return Examples.joined([_work(job) for job in jobs])
     # new processes, not forks: what TensorFlow has started does not live on in a fork
@@ -220,9 +226,15 @@ class _Job:
     keep: float
     live: bool
     without: str
+    unlearnt: tuple[str, ...]
 
 
 def _work(job: _Job) -> Examples:
     faulty = [inject(grid, seed, without=job.without, events=True) for grid, seed in job.grids]
+    for one in faulty:
+        for name in job.unlearnt:
+            if name in one.grid.nodes:
+                for count in one.count.values():
+                    count[:, one.grid.nodes.index(name)] = False
     rng = np.random.default_rng(job.seed)
     return examples_of(beside(faulty), job.origin, rng, keep=job.keep, live=job.live)

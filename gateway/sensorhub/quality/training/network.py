@@ -138,6 +138,29 @@ def fit(
     return model
 
 
+def together(models: list[Any]) -> Any:
+    """One Keras model whose logits are the mean of several of `build`'s, which were trained from other first weights.
+
+    Where they differ they mostly remember accidents of the training readings; the mean remembers fewer.
+    """
+    if len(models) == 1:
+        return models[0]
+    keras = tensorflow().keras
+    layers = keras.layers
+    inputs = [
+        layers.Input(tensor.shape[1:], name=tensor.name.partition(":")[0]) for tensor in models[0].inputs
+    ]
+    ends = []
+    for number, one in enumerate(models):
+        body = keras.Model(one.inputs, one.layers[-1].input, name=f"member_{number}")
+        ends.append(body(inputs))
+    last = layers.Dense(len(CLASSES))
+    merged = keras.Model(inputs, last(layers.Concatenate()(ends)))
+    kernels, biases = zip(*(one.layers[-1].get_weights() for one in models), strict=True)
+    last.set_weights([np.concatenate(kernels) / len(models), np.mean(biases, axis=0)])
+    return merged
+
+
 def shift(model: Any, odds: float) -> None:
     """Adds `odds` to the clean logit, so that 0 is where a fault is as likely as not worth an alarm."""
     kernel, bias = model.layers[-1].get_weights()

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sensorhub.errors import SensorhubError
 from sensorhub.quality.judge import VERSION, fault_odds, model_odds, witnesses_odds
 from sensorhub.quality.model import CLASSES, LOCAL, Model
 from sensorhub.quality.training import network
@@ -27,6 +28,8 @@ from sensorhub.quality.training.measure import average_precision, threshold
 HELD_BACK: Final = 0.12
 #: False alarms a sensor and day at the threshold.
 BUDGET: Final = 0.1
+#: Between the seeds of two members.
+_MEMBER: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,9 @@ class Plan:
         rounds: how often the largest network is varied and broken; smaller ones more often.
         workers: processes that make the examples, as many as there are cores; how many changes nothing.
         epochs: how often every example is seen.
+        members: networks that are trained, each from its own first weights; the model is their mean.
+        unlearnt: nodes that others are compared with but that nothing is learnt from: they set the threshold and the numbers
+            of the card. A network knows the habits of the nodes it learnt from, so those would promise too few alarms.
         keep: share of the sound readings that become examples.
         leave_out_epochs: epochs of each model of the leave-one-fault-out table; 0 leaves the table out.
     """
@@ -60,6 +66,8 @@ class Plan:
     seed: int = 1
     rounds: int = 10
     epochs: int = 8
+    members: int = 2
+    unlearnt: tuple[str, ...] = ()
     keep: float = 0.1
     leave_out_epochs: int = 1
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -84,10 +92,18 @@ def split(grid: Grid) -> tuple[Grid, Grid]:
     return grid.between(0, cut), grid.between(max(0, cut - warm), len(grid.time))
 
 
-def held_back(grids: list[Grid], seed: int) -> HeldBack:
-    """Evidence on the held-back days of all networks, every reading once, with faults at the usual rate."""
+def held_back(grids: list[Grid], seed: int, unlearnt: list[tuple[str, ...]] | None = None) -> HeldBack:
+    """Evidence on held-back days of all networks, every reading once, with faults at the usual rate.
+
+    Args:
+        grids: the days of each, with ten days before them to warm up.
+        seed: decides the faults.
+        unlearnt: for each, the only nodes that are counted; all where there are none.
+    """
     parts, names, times, series, days = [], [], [], [], 0.0
     for number, grid in enumerate(grids):
+        only = set(unlearnt[number]) if unlearnt else set()
+        counted = np.array([not only or node in only for node in grid.nodes])
         faulty = inject(grid, seed + number, days_between=6.0)
         channels = list(grid.values)
         label = np.stack([faulty.label[c] for c in channels], axis=2)
@@ -95,7 +111,9 @@ def held_back(grids: list[Grid], seed: int) -> HeldBack:
         count = np.stack([faulty.count[c] for c in channels], axis=2)
         warm = int(10 * 86_400 / grid.cadence)
         for evidence, channel, moment, node in evidence_of(faulty.grid):
-            rows = np.flatnonzero(count[moment, node, channel] & evidence.known & (moment >= warm))
+            rows = np.flatnonzero(
+                count[moment, node, channel] & evidence.known & (moment >= warm) & counted[node]
+            )
             at = moment[rows], node[rows], channel[rows]
             mine = label[at]
             parts.append(
@@ -109,6 +127,7 @@ def held_back(grids: list[Grid], seed: int) -> HeldBack:
                     (16 * number + channel[rows]).astype(np.int16),
                     evidence.residual[rows],
                     evidence.support[rows],
+                    evidence.moving[rows],
                 )
             )
             names += [channels[c] for c in channel[rows]]
@@ -126,7 +145,7 @@ def sound(label: NDArray[np.int8]) -> NDArray[np.bool_]:
 
 def odds(logits: NDArray[np.float32], examples: Examples) -> NDArray[np.float64]:
     """Log odds as the judge adds them up, without the rules."""
-    return model_odds(examples.residual, examples.support, logits)
+    return model_odds(examples, logits)
 
 
 def table(examples: Examples, score: NDArray[np.float64], *, families: bool = False) -> dict[str, float]:
@@ -198,21 +217,34 @@ def train(
     started = clock.monotonic()
     tf = network.tensorflow()
     grids = [read(source.path) for source in sources]
+    unlearnt = _unlearnt(plan.unlearnt, sources, grids)
     parts = [split(grid) for grid in grids]
     examples = build(
-        [learn for learn, _ in parts], plan.seed, rounds=plan.rounds, keep=plan.keep, workers=plan.workers
+        [learn for learn, _ in parts],
+        plan.seed,
+        unlearnt=unlearnt,
+        rounds=plan.rounds,
+        keep=plan.keep,
+        workers=plan.workers,
     )
     tell(f"{examples.label.size:,} examples after {clock.monotonic() - started:.0f} s")
-    model = network.fit(
-        examples,
-        seed=plan.seed,
-        epochs=plan.epochs,
-        progress=lambda n, loss: tell(f"epoch {n}: loss {loss:.4f}, {clock.monotonic() - started:.0f} s"),
-    )
-    held = held_back([back for _, back in parts], 10_000 + plan.seed)
+    members = []
+    for number in range(plan.members):
+
+        def told(epoch: int, loss: float, member: int = number + 1) -> None:
+            passed = clock.monotonic() - started
+            tell(f"network {member} of {plan.members}, epoch {epoch}: loss {loss:.4f}, {passed:.0f} s")
+
+        members.append(
+            network.fit(examples, seed=plan.seed + _MEMBER * number, epochs=plan.epochs, progress=told)
+        )
+    model = network.together(members)
+    # what nothing was learnt from may be looked at whole
+    backs = [grid if names else back for grid, names, (_, back) in zip(grids, unlearnt, parts, strict=True)]
+    held = held_back(backs, 10_000 + plan.seed, unlearnt)
     # the model's own zero becomes the threshold at which sound sensors give BUDGET alarms a day
     score = fault_odds(_float_logits(model, held.examples))
-    score += witnesses_odds(held.examples.residual, held.examples.support)
+    score += witnesses_odds(held.examples)
     network.shift(model, threshold(_sound(held, score), held.days, BUDGET))
     data = network.convert(model, examples, plan.seed)
     loaded = Model(data)
@@ -244,12 +276,13 @@ def train(
                 "licence": source.licence,
                 "sha256": hashlib.sha256(source.path.read_bytes()).hexdigest(),
                 "nodes": len(grid.nodes),
+                "unlearnt": list(names),
                 "channels": sorted(grid.values),
                 "cadence_s": grid.cadence,
                 "from": float(grid.time[0]),
                 "to": float(grid.time[-1]),
             }
-            for source, grid in zip(sources, grids, strict=True)
+            for source, grid, names in zip(sources, grids, unlearnt, strict=True)
         ],
         "held_back": {
             "share": HELD_BACK,
@@ -274,6 +307,20 @@ def train(
         tell(f"without {name}: {row}, {result['seconds']} s")
         _write(output, data, result)
     return result
+
+
+def _unlearnt(names: tuple[str, ...], sources: list[Source], grids: list[Grid]) -> list[tuple[str, ...]]:
+    """The names by source."""
+    missing = set(names) - {node for grid in grids for node in grid.nodes}
+    if missing:
+        raise SensorhubError(f"no source has a node {', '.join(sorted(missing))} to leave unlearnt")
+    found = [tuple(node for node in grid.nodes if node in names) for grid in grids]
+    for source, grid, mine in zip(sources, grids, found, strict=True):
+        if mine == grid.nodes:
+            raise SensorhubError(
+                f"all nodes of {source.path} are to be left unlearnt: leave the table out instead"
+            )
+    return found
 
 
 def _write(output: Path, data: bytes, facts: dict[str, Any]) -> None:
