@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -372,21 +372,29 @@ def test_without_home_assistant_nodes_are_known_and_what_was_told_is_taken_back(
     assert kept.count == count
 
 
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.fixture
-def mosquitto(tmp_path: Path) -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+def mosquitto(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[int]:
+    port = free_port()
     (tmp_path / "conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n")
     process = subprocess.Popen(["/usr/sbin/mosquitto", "-c", tmp_path / "conf"], stderr=subprocess.DEVNULL)
-    while True:
+
+    def listens() -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.02)
-    yield port
-    process.kill()
-    process.wait()
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        until(listens)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
 
 
 def connection(port: int) -> Connection:
@@ -416,7 +424,7 @@ def test_a_real_broker_keeps_it(mosquitto: int, tmp_path: Path) -> None:
     client.on_message = on_message
     client.connect("127.0.0.1", mosquitto)
     client.loop_start()
-    assert both.wait(30), got
+    assert both.wait(90), got
     client.disconnect()
     client.loop_stop()
     assert json.loads(got["sensorhub/v1/lab/roof/state"]) == {
@@ -432,6 +440,7 @@ def test_a_broker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
         publisher = connection(port)
+        until(lambda: publisher.place.endswith(str(port)))
         with pytest.raises(ControlError, match=f"127.0.0.1:{port}"):
             publisher.publish([Publication("t", b"x")])
         publisher.close()

@@ -209,13 +209,17 @@ def test_rebuild_replaces_a_damaged_store_and_its_leftovers(log, tmp_path):
 
 
 CHILD = """
-import sys, threading
+import sys, threading, time
 from pathlib import Path
 from sensorhub.log.follower import run
 from sensorhub.log.reader import LogReader
 from sensorhub.store import SqliteStore, sqlite
 sqlite.SETTLE_INTERVAL = 0.01
-store = SqliteStore(Path(sys.argv[2]), raw_days=2, five_minute_days=4, hourly_days=7)
+class Slow(SqliteStore):
+    def apply(self, batch):
+        super().apply(batch)
+        time.sleep(0.01)  # so that whoever kills it sees how far it is
+store = Slow(Path(sys.argv[2]), raw_days=2, five_minute_days=4, hourly_days=7)
 run(store, LogReader(Path(sys.argv[1])), stop=threading.Event(), batch=7)
 """
 
@@ -223,7 +227,7 @@ run(store, LogReader(Path(sys.argv[1])), stop=threading.Event(), batch=7)
 def test_a_follower_killed_at_random_moments_leaves_the_same_store(log, network, tmp_path):
     path = tmp_path / "store.sqlite"
     expected = settled(tmp_path / "once", network.batch())
-    deadline, kills, cursor = time.monotonic() + 60, 0, 0
+    deadline, kills, cursor = time.monotonic() + 300, 0, 0
     while cursor < log.size() and time.monotonic() < deadline:
         child = subprocess.Popen([sys.executable, "-c", CHILD, str(log.path), str(path)])
         before = cursor

@@ -52,7 +52,7 @@ def verify(*arguments, **options):
         [sys.executable, str(TOOL), *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         **options,
     )
 
@@ -74,7 +74,7 @@ def loaded(*arguments):
         [sys.executable, "-c", DUMP, str(TOOL), *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert run.returncode == 0, run.stderr[:2000] + run.stdout
     return set(run.stderr.split())

@@ -194,7 +194,7 @@ class Serving:
 
     def __enter__(self) -> Serving:
         self._thread.start()
-        self._ready.wait(20)
+        assert self._ready.wait(90), "the server did not start"
         if self._error is not None:
             raise self._error
         return self
@@ -202,7 +202,8 @@ class Serving:
     def __exit__(self, *_: object) -> None:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(20)
+        self._thread.join(90)
+        assert not self._thread.is_alive()
 
 
 def populated(data_dir: Path) -> Site:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,16 +20,10 @@ from sensorhub.nodes.claims import Claims  # noqa: E402
 SITE = "beijing"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Gateway:
     """`sensorhub run` in a process group of its own, so that it can be killed whole."""
 
-    def __init__(self, home: Path, toml: str = "") -> None:
+    def __init__(self, home: Path, free_port, toml: str = "") -> None:
         self.home = home
         self.data = home / "data"
         self.mqtt_port, self.web_port = free_port(), free_port()
@@ -66,7 +59,7 @@ class Gateway:
         if self.process is None or self.process.poll() is not None:
             return
         self.process.terminate()
-        self.process.wait(40)
+        self.process.wait(120)
 
     def said(self) -> str:
         return (self.home / "gateway.log").read_text()[-4000:]
@@ -77,7 +70,7 @@ class Gateway:
         except (OSError, ValueError):
             return {}
 
-    def wait(self, ready, what: str, seconds: float = 60) -> None:
+    def wait(self, ready, what: str, seconds: float = 180) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -103,8 +96,8 @@ class Gateway:
 
 
 @pytest.fixture
-def gateway(tmp_path):
-    found = Gateway(tmp_path)
+def gateway(tmp_path, free_port):
+    found = Gateway(tmp_path, free_port)
     yield found
     found.stop()
 

@@ -202,7 +202,7 @@ def test_home_assistant_finds_a_node_and_loses_a_revoked_one(controlled, node, t
 
         # its birth message has everything told again
         del retained[config]
-        client.publish("homeassistant/status", "online", qos=1).wait_for_publish(10)
+        client.publish("homeassistant/status", "online", qos=1).wait_for_publish(90)
         gateway.wait(lambda: config in retained, "discovery told again")
 
         ok(gateway.call("nodes", "revoke", NODE))

@@ -21,7 +21,7 @@ def test_the_demo_verifies_what_it_made(tmp_path):
         ],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     said = done.stdout + done.stderr

@@ -52,7 +52,7 @@ def test_ten_kills_lose_nothing_and_duplicate_nothing(gateway, fleet, interprete
     gateway.wait(
         lambda: ended.update(fleet.ended()) or len(ended) == len(chosen),
         "the end of every node's recording",
-        seconds=150,
+        seconds=400,
     )
     assert set(ended.values()) == {0}, ended
 

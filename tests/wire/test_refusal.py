@@ -149,7 +149,7 @@ offsets = (
 )
 records = st.lists(
     st.tuples(st.sampled_from(NUMBERS).map(lambda channel: channel.name), numbers, offsets)
-    | st.tuples(st.just("frame_sha256"), st.binary(max_size=40), offsets),
+    | st.tuples(st.just("frame_sha256"), st.binary(max_size=36), offsets),
     min_size=1,
     max_size=70,
 )
