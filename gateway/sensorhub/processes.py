@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from sensorhub.errors import SensorhubError
@@ -74,9 +75,12 @@ def make_data_dir(path: Path) -> None:
 def stop_on_signal() -> Iterator[threading.Event]:
     """An event that SIGTERM and SIGINT set."""
     stop = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+
+    def told(_number: int, _frame: FrameType | None) -> None:
+        # in a thread of its own: here it would wait for a lock that whom it interrupts may hold, in `wait` or another `set`
+        threading.Thread(target=stop.set, daemon=True).start()
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
     finally:
