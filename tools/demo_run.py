@@ -13,7 +13,6 @@ import json
 import random
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -41,6 +40,7 @@ from sensorhub.errors import SensorhubError
 from sensorhub.ingest.users import Users
 from sensorhub.nodes.claims import Claims
 from sensorhub.nodes.geohash import encode as geohash
+from sensorhub.processes import stop_on_signal
 from sensorhub.store import SqliteReader
 
 SITE: Final = "beijing"
@@ -51,8 +51,8 @@ ATTRIBUTION: Final = (
 MARKER: Final = ".sensorhub-demo"
 REFRESH_S: Final = 0.5
 LINE_S: Final = 5.0  # without a terminal: a line this often
-START_TIMEOUT_S: Final = 90.0
-CATCH_UP_TIMEOUT_S: Final = 90.0
+START_TIMEOUT_S: Final = 300.0
+CATCH_UP_TIMEOUT_S: Final = 300.0
 CHAIN_INTERVAL_S: Final = 5.0
 BLOCK_S: Final = 1.0
 PAGE_PORT: Final = 8080
@@ -258,12 +258,11 @@ class Demo:
 
     def run(self) -> int:
         """Runs it; returns the exit code."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: self.stop.set())
-        interpreter = micropython()
-        prepare(self.home)
-        key = load_or_create(self.home / "data" / "keys" / "chain.key")
         with contextlib.ExitStack() as stack:
+            self.stop = stack.enter_context(stop_on_signal())
+            interpreter = micropython()
+            prepare(self.home)
+            key = load_or_create(self.home / "data" / "keys" / "chain.key")
             devnet = stack.enter_context(running(funded=[address(key.public_key)], block_time=BLOCK_S))
             mqtt_port, page_port = _free_port(), _free_port(PAGE_PORT)
             config = configure(self.home, devnet, mqtt_port, page_port)
@@ -335,9 +334,12 @@ class Demo:
         self.console.rule("what can be verified")
         with self.console.status("waiting until everything is judged, stored and anchored"):
             self._settle(picture)
+        self.console.print(picture.line())
         with contextlib.closing(SqliteReader(self.home / "data" / "store.sqlite")) as store:
             anchored = picture.status["chain"]["last"]["size"]
             messages = [i for i in store.messages(None, None, -1e18, 1e18) if i < anchored]
+        if not messages:
+            raise DemoError("no node got a reading through in that time: say a longer one with --for")
         index = random.SystemRandom().choice(messages)
         proof, dataset = self.home / "proof.json", self.home / "dataset"
         # who checks says which log is meant: its key comes from the gateway's page, not from the file

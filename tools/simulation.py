@@ -10,13 +10,13 @@ A node's directory keeps its key, so that it is the same node next time.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
 import random
 import re
 import secrets
-import signal
 import ssl
 import sys
 import threading
@@ -47,6 +47,7 @@ from flashing.registration import (
 from flashing.settings import Broker
 from fleet import Fleet, micropython, node_config
 from sensorhub.channels import BY_NAME
+from sensorhub.processes import stop_on_signal
 from sensorhub.wire import decode_receipt, encode_announce, encode_message, topic
 
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -101,6 +102,8 @@ TAIL: Final = 4_096
 LONGEST: Final = 4 << 20
 """Bytes of a node's log; then it begins anew."""
 ANSWER_S: Final = 15.0
+LAST_S: Final = 10.0
+"""How long the end waits for what the broker has not acknowledged and the gateway not logged yet."""
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(s|min|m|h)?")
 
 
@@ -202,10 +205,15 @@ class FastNode(threading.Thread):
             return
         client.loop_start()
         try:
+            announces: list[MQTTMessageInfo] = []
             while not self._answered.wait(0.2 if self.sent else 1.0) and not self._stop_all.is_set():
-                client.publish(self._topic("announce"), self._announce(), 1)
+                announces.append(client.publish(self._topic("announce"), self._announce(), 1))
                 self.sent += 1
                 self._answered.wait(ANSWER_S)
+            if self._answered.is_set():  # from here on only data is counted
+                for announce in announces:
+                    with contextlib.suppress(RuntimeError, ValueError):
+                        announce.wait_for_publish(LAST_S)
             self.sent = self.acknowledged = 0
             self._send(client)
         finally:
@@ -260,9 +268,12 @@ class FastNode(threading.Thread):
             due = max(due + self._period, time.monotonic() - 1)
         if last is not None:
             try:
-                last.wait_for_publish(2)
+                last.wait_for_publish(LAST_S)
             except (RuntimeError, ValueError):
                 self.trouble = "the connection broke at the end"
+            end = time.monotonic() + LAST_S
+            while self.receipt < self._memory.seq - 1 and time.monotonic() < end:
+                time.sleep(0.02)
 
     def _message(self, prev: bytes) -> Any:
         from sensorhub.wire import parse_signed
@@ -430,13 +441,8 @@ def run(argv: Sequence[str] | None = None) -> None:
     identities = [
         _identity(homes[name], wanted.site, name, wanted.claims, registrar, wanted.kind) for name in names
     ]
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    if wanted.fast:
-        _fast(wanted, identities, broker, stop)
-    else:
-        _real(wanted, identities, broker, stop)
+    with stop_on_signal() as stop:
+        (_fast if wanted.fast else _real)(wanted, identities, broker, stop)
 
 
 def _fast(
@@ -470,7 +476,7 @@ def _fast(
             break
     stop.set()
     for node in nodes:
-        node.join(10)
+        node.join(3 * LAST_S)
     troubles = {node.trouble for node in nodes if node.trouble}
     print(
         f"sent {sum(node.sent for node in nodes)}, acknowledged {sum(node.acknowledged for node in nodes)}, "

@@ -28,7 +28,7 @@ from sensorhub.wire import Pack, kid, parse_pack, parse_signed
 POLL_S: Final = 0.25
 COUNTERS: Final = frozenset({"rssi", "sensor_errors", "spool_dropped"})
 """What a node counts of itself: no reading of a sensor."""
-REQUEST_S: Final = 5.0
+REQUEST_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
