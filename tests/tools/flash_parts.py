@@ -17,9 +17,12 @@ import pytest
 import serial.rfc2217
 import serial.urlhandler.protocol_socket
 
+from flashing.settings import local_broker
+
 ROOT = Path(__file__).resolve().parents[2]
 FLASH = ROOT / "tools" / "flash"
 WIFI_PASSWORD = "correct-horse-battery"
+LONG = 300.0  # seconds until a test gives up waiting; a busy machine may need many of them
 TABLE = (
     ("nvs", 1, 2, 0x9000, 0x6000),
     ("phy_init", 1, 1, 0xF000, 0x1000),
@@ -60,10 +63,11 @@ def environ(home: Path, **more: str) -> dict:
 
 
 class Tool:
-    """Runs tools/flash as a person would, with a home of its own."""
+    """Runs tools/flash as a person would, with a home of its own, where esptool is told to be patient with a busy board."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        (home / "esptool.cfg").write_text("[esptool]\ntimeout = 30\n")
 
     def __call__(self, *words: object, **more: str) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -73,7 +77,7 @@ class Tool:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=LONG,
         )
 
     def start(self, *words: object, **more: str) -> subprocess.Popen:
@@ -176,7 +180,7 @@ class Line(threading.Thread):
 
 
 class Board:
-    """A mock of a chip's boot loader as a process.
+    """A mock of a chip's boot loader as a process, at a port that it chooses.
 
     The mock gives up after 50 ms without an acknowledgement of what it is read for, which a busy computer does not keep.
     """
@@ -186,7 +190,18 @@ import os, signal, sys
 import esp32_mock_bootloader.server as server
 from esp32_mock_bootloader.cli import main
 
-server._CLIENT_RECV_TIMEOUT = 1.0
+stream = server.perform_read_flash_stream
+
+
+def patient_stream(board, *arguments):
+    board.set_timeout(60)
+    try:
+        stream(board, *arguments)
+    finally:
+        board.set_timeout(server._CLIENT_RECV_TIMEOUT)
+
+
+server.perform_read_flash_stream = patient_stream
 
 
 def dump(*_):
@@ -203,7 +218,6 @@ sys.exit(main(sys.argv[1:]))
 """
 
     def __init__(self, home: Path, *words: str, flash: bytes = b"") -> None:
-        self.port = free_port()
         self.dump = home / "flash.dump"
         loaded = home / "flash.loaded"
         loaded.write_bytes(flash)
@@ -215,17 +229,23 @@ sys.exit(main(sys.argv[1:]))
             "--chip",
             "esp32",
             "--port",
-            str(self.port),
+            "0",
             *words,
         ]
         self.process = subprocess.Popen(
             command,
-            env={**os.environ, "DUMP": str(self.dump), "LOAD": str(loaded)},
+            env={
+                **os.environ,
+                "DUMP": str(self.dump),
+                "LOAD": str(loaded),
+                "ESP32_MOCK_BOOTLOADER_STATE_DIR": str(home / "mock"),
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.first = self.process.stdout.readline()
+        self.first = self.process.stdout.readline().strip()
+        self.port = 0 if "--pty" in words else int(self.first.rpartition(":")[2])
 
     def url(self) -> str:
         return f"socket://127.0.0.1:{self.port}"
@@ -234,7 +254,7 @@ sys.exit(main(sys.argv[1:]))
         """All of its 4 MB."""
         self.dump.unlink(missing_ok=True)
         self.process.send_signal(signal.SIGUSR1)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + LONG
         while not self.dump.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         return self.dump.read_bytes()[: 4 << 20]
@@ -345,25 +365,16 @@ class _Lines(serial.urlhandler.protocol_socket.Serial):
         self._speed_now = self._server_of.speed(value)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Gateway:
-    """`sensorhub run` in a process group of its own. Nodes may be enrolled over its API with `TOKEN`."""
+    """`sensorhub run` in a process group of its own, at ports that it chooses. Nodes may be enrolled over its API with `TOKEN`."""
 
     TOKEN = "a-token-for-tests-0123456789"
 
     def __init__(self, home: Path) -> None:
         self.home, self.data = home, home / "data"
-        self.mqtt_port, self.web_port = free_port(), free_port()
-        self.url = f"http://127.0.0.1:{self.web_port}"
         self.config = home / "sensorhub.toml"
         self.config.write_text(
-            f'[gateway]\nsite = "roof"\ndata_dir = "{self.data}"\n'
-            f"[mqtt]\nport = {self.mqtt_port}\n[web]\nport = {self.web_port}\n"
+            f'[gateway]\nsite = "roof"\ndata_dir = "{self.data}"\n[mqtt]\nport = 0\n[web]\nport = 0\n'
         )
         with (home / "gateway.log").open("wb") as log:
             self.process = subprocess.Popen(
@@ -373,17 +384,21 @@ class Gateway:
                 start_new_session=True,
                 env={**os.environ, "SENSORHUB_WEB_ENROL_TOKEN": self.TOKEN},
             )
-        self.wait(
-            lambda: self._status("ingest").get("address") and self._status("web").get("url"), "its start"
-        )
+        try:
+            self.wait(lambda: local_broker(self.data) and self.status("web").get("url"), "its start")
+        except BaseException:
+            self.stop()
+            raise
+        self.mqtt_port = int(local_broker(self.data).rpartition(":")[2])
+        self.url = self.status("web")["url"].rstrip("/")
 
-    def _status(self, process: str) -> dict:
+    def status(self, process: str) -> dict:
         try:
             return json.loads((self.data / "status" / f"{process}.json").read_text())
         except (OSError, ValueError):
             return {}
 
-    def wait(self, ready, what: str, seconds: float = 40) -> None:
+    def wait(self, ready, what: str, seconds: float = LONG) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if ready():
@@ -397,4 +412,4 @@ class Gateway:
     def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.wait(30)
+        self.process.wait(LONG)

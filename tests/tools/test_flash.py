@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import serial
-from flash_parts import TABLE, VFS, WIFI_PASSWORD, Board, Line, Rfc2217, bench, micropython_image
+from flash_parts import LONG, TABLE, VFS, WIFI_PASSWORD, Board, Line, Rfc2217, bench, micropython_image
 
 from flashing import littlefs_image, nvs_image
 from flashing.bootloader import FAST, Bootloader, failure
@@ -88,7 +88,7 @@ def test_an_image_with_slots_for_updates_starts_from_the_first(tool, tmp_path):
 def test_a_port_may_be_a_device(tool, image_file, tmp_path):
     board = Board(tmp_path, "--pty")
     try:
-        device = board.first.strip()
+        device = board.first
         assert device.startswith("/dev/")
         run = tool.node(device, image_file, "--no-backup")
         assert run.returncode == 0, run.stdout + run.stderr
@@ -209,7 +209,7 @@ def test_what_esptool_says_is_told_apart(said, code):
 def test_a_port_that_somebody_has_open(tool, image_file, tmp_path):
     board = Board(tmp_path, "--pty")
     try:
-        device = board.first.strip()
+        device = board.first
         with serial.Serial(device, exclusive=True):
             ended(tool.node(device, image_file), Exit.PORT_BUSY)
             ended(tool("logs", "--port", device, "--seconds", 1), Exit.PORT_BUSY)
@@ -292,11 +292,11 @@ def test_secrets_are_in_no_argument_list_and_no_file_and_sigterm_leaves_nothing(
     """While esptool runs: what every process shows of itself, and what lies in the directory for temporary files."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    line = Line(board.port, lambda data, sent: time.sleep(0.002 if sent < 30_000 else 0.2) or data)
+    line = Line(board.port, lambda data, sent: time.sleep(0.002 if sent < 30_000 else 1.0) or data)
     run = tool.start(
         *bench(line.url, image_file, tool.claim()), "--no-wait", "--no-backup", TMPDIR=str(temporary)
     )
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LONG
     while line.sent < 30_000 and time.monotonic() < deadline:
         time.sleep(0.02)
     words, seen = b"", 0
@@ -312,7 +312,7 @@ def test_secrets_are_in_no_argument_list_and_no_file_and_sigterm_leaves_nothing(
     assert all(secret.encode() not in words for secret in SECRETS)
     assert list(temporary.iterdir()) == []
     run.send_signal(signal.SIGTERM)
-    assert run.wait(20) == Exit.TERMINATED
+    assert run.wait(LONG) == Exit.TERMINATED
     run.stdout.close()
     assert list(temporary.iterdir()) == []
     assert not any(
