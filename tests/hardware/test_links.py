@@ -46,7 +46,7 @@ def test_drivers_read_every_channel_on_these_pins(name, nodes):
         [micropython(), HERE / "read_rows.py", FIRMWARE, generated],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     seen = json.loads(done.stdout)

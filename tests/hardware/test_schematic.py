@@ -136,7 +136,7 @@ def test_kicad_sees_the_same_nets(netlist, tmp_path):
         out,
         schematic.SHEET,
     ]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
     theirs = {}
     for net in find(find(parse(out.read_text()), "nets")[0], "net"):
         name = find(net, "name")[0][1].lstrip("/")

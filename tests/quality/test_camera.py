@@ -361,7 +361,7 @@ def test_a_busy_town_shows_one_of_everything(at_once):
     assert max(haze for *_, haze in at_once) > 0.9
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_batches_and_restarts_change_nothing_to_the_last_bit(busy, at_once, data):
     size = len(busy.sender.messages)

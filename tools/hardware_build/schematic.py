@@ -27,7 +27,7 @@ SYMBOLS: Final = FOLDER / "sensorhub.kicad_sym"
 SVG: Final = FOLDER / "carrier.svg"
 LIBRARY: Final = "sensorhub"
 GRID: Final = 2.54
-KICAD_S: Final = 120
+KICAD_S: Final = 300
 CARRIES: Final = ("weather", "air")
 EXTRA: Final = {"pm_enable": 25}
 """Nets of the carrier that no node's dev-board wiring has: what switches the particulate sensor's supply."""

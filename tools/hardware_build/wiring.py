@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 from .errors import HardwareError
 from .schema import Board, Node, Part
 
-TIMEOUT_S = 60
+TIMEOUT_S = 300
 SECOND = " out"
 """Ends the name of the socket that the next part of a chain hangs on."""
 
