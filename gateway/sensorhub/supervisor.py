@@ -56,7 +56,7 @@ class Supervisor:
         self._stop = threading.Event()
 
     def stop(self) -> None:
-        """Asks `run` to end; safe to call from a signal handler."""
+        """Asks `run` to end; from any thread, but not from a signal handler, which may interrupt who holds the lock."""
         self._stop.set()
 
     def status(self) -> dict[str, object]:

@@ -56,7 +56,7 @@ from sensorhub.nodes.registry import Registry
 from sensorhub.store import SqliteStore
 data_dir = Path(sys.argv[1])
 stop = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: stop.set())
+signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=stop.set).start())
 store = SqliteStore(data_dir / "store.sqlite")
 thread = threading.Thread(target=run, args=(store, LogReader(data_dir / "log")), kwargs={"stop": stop})
 thread.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import msgspec
 from sensorhub.ingest.service import Ingest
 from sensorhub.ingest.subscriber import Endpoint
 from sensorhub.log.note import NoteSigner
+from sensorhub.processes import call_when, stop_on_signal
 from sensorhub.status import StatusFile
 
 
@@ -29,8 +29,9 @@ def main() -> None:
         status=StatusFile(data_dir, "ingest"),
         **settings["options"],
     )
-    signal.signal(signal.SIGTERM, lambda *_: ingest.stop())
-    ingest.run()
+    with stop_on_signal() as stop:
+        call_when(stop, ingest.stop)
+        ingest.run()
 
 
 if __name__ == "__main__":

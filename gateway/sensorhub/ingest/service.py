@@ -110,7 +110,7 @@ class Ingest:
         return self._started.wait(timeout)
 
     def stop(self) -> None:
-        """Ends `run` soon; from any thread or a signal handler."""
+        """Ends `run` soon; from any thread, but not from a signal handler, which may interrupt who holds the lock."""
         self._stop.set()
 
     def run(self) -> None:
