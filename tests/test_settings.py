@@ -77,6 +77,19 @@ def test_a_wrong_variable_is_named():
         load(None, {"SENSORHUB_WEB_PORT": "http"})
 
 
+def test_a_list_is_one_in_the_file_and_has_commas_in_the_environment(toml):
+    path = toml('[web]\nhosts = ["sensors.example", "Grafana"]\n')
+    assert load(path, {}).web.hosts == ("sensors.example", "Grafana")
+    assert load(path, {"SENSORHUB_WEB_HOSTS": " a.example,b-2 ,"}).web.hosts == ("a.example", "b-2")
+    assert load(path, {"SENSORHUB_WEB_HOSTS": ""}).web.hosts == ()
+
+
+@pytest.mark.parametrize("value", ['"sensors.example"', '["*"]', '["h:80"]', '["http://h/"]', "[1]", '[""]'])
+def test_a_list_of_names_takes_nothing_else(toml, value):
+    with pytest.raises(SettingsError, match=r"web\.hosts in .*is not allowed; it must be a list"):
+        load(toml(f"[web]\nhosts = {value}\n"), {})
+
+
 def test_a_missing_file_that_was_asked_for_is_an_error(tmp_path):
     with pytest.raises(SettingsError, match=r"nowhere\.toml.*cannot be read"):
         load(tmp_path / "nowhere.toml", {})

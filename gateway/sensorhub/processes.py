@@ -381,6 +381,7 @@ def _web(settings: Settings, environ: Mapping[str, str], stop: threading.Event) 
         lambda index: prove(settings.data_dir, index),
         _enrolling(settings, environ),
         Judge(settings.quality.model, settings.quality.model_sha256),
+        (settings.web.host, *settings.web.hosts),
     )
 
     async def main() -> None:

@@ -9,6 +9,7 @@ the environment or from the file named by `<field>_file`.
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 import typing
 import urllib.parse
@@ -44,6 +45,7 @@ class SettingsError(SensorhubError):
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", examples=["roof"])]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
+HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?$")]
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -272,6 +274,13 @@ class Web(_Section, frozen=True):
         ),
     ] = "127.0.0.1"
     port: Annotated[Port, Meta(title="Port", description="TCP port; 0 chooses a free one.")] = 8080
+    hosts: Annotated[
+        tuple[HostName, ...],
+        Meta(
+            title="Names",
+            description="Names that the page and the API answer to, without port, beside IP addresses, localhost, this machine's host name and `web.host`: those of a reverse proxy, of your DNS, of a container. Other names get 421.",
+        ),
+    ] = ()
     enrol_token_file: Annotated[
         str,
         Meta(
@@ -405,7 +414,13 @@ def _unwrap(hint: Any) -> tuple[Any, dict[str, Any]]:
     return hint, merged
 
 
+def _is_list(base: Any) -> bool:
+    return typing.get_origin(base) is tuple
+
+
 def _allowed(base: Any, meta: Mapping[str, Any]) -> str:
+    if _is_list(base):
+        return f"a list, with commas between in the environment; each {_allowed(*_unwrap(typing.get_args(base)[0]))}"
     if typing.get_origin(base) is Literal:
         return "one of " + ", ".join(f'"{choice}"' for choice in typing.get_args(base))
     kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
@@ -444,10 +459,11 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
             if key not in sources:
                 continue
             raw = tree[section][name]
+            from_environment = sources[key].startswith(ENVIRONMENT_PREFIX)
+            if from_environment and _is_list(_unwrap(hint)[0]):
+                raw = [part.strip() for part in raw.split(",") if part.strip()]
             try:
-                values[name] = msgspec.convert(
-                    raw, hint, strict=not sources[key].startswith(ENVIRONMENT_PREFIX)
-                )
+                values[name] = msgspec.convert(raw, hint, strict=not from_environment)
             except msgspec.ValidationError:
                 raise SettingsError(
                     key, sources[key], f"{raw!r} is not allowed; it must be {known[key].allowed}"
@@ -563,12 +579,7 @@ def document() -> str:
                 "| key | environment | default | allowed | what |",
                 "|---|---|---|---|---|",
             ]
-        default = (
-            {True: "true", False: "false"}.get(field.default, field.default)
-            if isinstance(field.default, bool)
-            else field.default
-        )
-        default = f'"{default}"' if isinstance(field.default, str) else default
+        default = json.dumps(field.default)  # which is how TOML writes them too
         lines.append(
             f"| `{leaf}` | `{field.environment}` | `{default}` | {field.allowed.replace('|', chr(92) + '|')} | {field.help} |"
         )

@@ -112,6 +112,13 @@ def server(tmp_path: Path) -> Iterator[str]:
         def __init__(self, *arguments: object) -> None:
             super().__init__(*arguments, directory=str(tmp_path))  # type: ignore[arg-type]
 
+        def do_GET(self) -> None:
+            # as the page's process does when the URL has a name that it was not given
+            if self.path == "/misdirected":
+                self.send_error(421)
+            else:
+                super().do_GET()
+
         def log_message(self, *_: object) -> None:
             pass
 
@@ -129,6 +136,8 @@ def test_an_image_is_fetched_as_a_node_does(server: str, tmp_path: Path) -> None
         fetch_image(manifest(b"another", f"{server}/image"))
     with pytest.raises(ReleaseError, match="would not find.*404"):
         fetch_image(manifest(b"image", f"{server}/nothing"))
+    with pytest.raises(ReleaseError, match="would not find.*421.*web.hosts"):
+        fetch_image(manifest(b"image", f"{server}/misdirected"))
     with pytest.raises(ReleaseError, match="would not find"):
         fetch_image(manifest(b"image", "http://127.0.0.1:1/image"))
 

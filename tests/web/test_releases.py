@@ -24,7 +24,7 @@ def server(empty, serving):
 def ask(port: int, path: str) -> tuple[bytes, bytes]:
     """Head and body of an answer to what a node sends (firmware/sensornode/http.py)."""
     with socket.create_connection(("127.0.0.1", port), 90) as connection:
-        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(65_536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
     return head, body

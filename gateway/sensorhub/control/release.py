@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -167,7 +168,10 @@ def fetch_image(manifest: Manifest) -> None:
         with urllib.request.urlopen(manifest.url, timeout=FETCH_TIMEOUT_S) as answer:  # noqa: S310
             image = answer.read(MAX_IMAGE + 1)
     except urllib.error.HTTPError as error:
-        raise ReleaseError(f"nodes would not find the image: {manifest.url}: {error}") from error
+        remedy = (
+            "; list the name of that URL in web.hosts" if error.code == HTTPStatus.MISDIRECTED_REQUEST else ""
+        )
+        raise ReleaseError(f"nodes would not find the image: {manifest.url}: {error}{remedy}") from error
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise ReleaseError(f"nodes would not find the image: {manifest.url}: {reason}") from error

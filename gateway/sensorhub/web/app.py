@@ -8,7 +8,7 @@ checks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from aiohttp import web
@@ -20,6 +20,7 @@ from sensorhub.web.assets import Assets
 from sensorhub.web.enrolment import Enrolling, Enrolment
 from sensorhub.web.explaining import Explaining, Judge
 from sensorhub.web.gateway import Gateway
+from sensorhub.web.hosts import Hosts
 from sensorhub.web.public_log import PublicLog
 from sensorhub.web.quality_api import QualityApi
 from sensorhub.web.releases import Releases
@@ -39,6 +40,7 @@ def make_app(
     prove: Callable[[int], bytes],
     enrolling: Enrolling | None = None,
     judge: Judge | None = None,
+    hosts: Iterable[str] = (),
 ) -> web.Application:
     """The application.
 
@@ -47,10 +49,11 @@ def make_app(
         prove: makes the proof file of one log entry; SensorhubError when it cannot.
         enrolling: lets who has a token make nodes known; None for nobody.
         judge: with what readings are judged anew to explain them; None for the packaged model.
+        hosts: names that it answers to, beside addresses, `localhost` and the machine's own.
     """
     api, log, assets = Api(gateway, prove), PublicLog(gateway), Assets()
     quality, explaining = QualityApi(gateway), Explaining(gateway, judge or Judge())
-    app = web.Application(middlewares=[explain])
+    app = web.Application(middlewares=[explain, Hosts(hosts).check])
     app.on_response_prepare.append(add_headers)
     app.add_routes(
         [
