@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "store": GROUND | {"wire", "log", "nodes"},
     "chain": GROUND | {"wire", "log"},
     "verify": GROUND | {"wire", "log", "chain"},
-    "control": GROUND | {"wire", "log"},
+    "control": GROUND | {"wire", "log", "quality"},
     "dataset": GROUND | {"wire", "log", "nodes", "store", "chain", "verify"},
     "web": GROUND | {"wire", "log", "nodes", "store", "chain", "verify", "dataset", "quality"},
     "processes": GROUND

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import socket
@@ -19,8 +20,8 @@ from coincurve import PrivateKey
 
 from sensorhub.channels import CHANNELS
 from sensorhub.control.connection import Account, Connection, Publication
-from sensorhub.control.discovery import DiscoveryFollower
-from sensorhub.control.errors import ControlError
+from sensorhub.control.discovery import ATTEMPTS, DiscoveryFollower
+from sensorhub.control.errors import ControlError, UnacknowledgedError
 from sensorhub.control.home_assistant import discovery
 from sensorhub.flags import Flag
 from sensorhub.log.entries import (
@@ -32,10 +33,13 @@ from sensorhub.log.entries import (
     VerdictEntry,
     encode_entry,
 )
+from sensorhub.log.reader import LogReader
+from sensorhub.quality.reviews import Action, Review, review
 from sensorhub.wire import encode_message, public_key_of
 
 KEY = PrivateKey(bytes(31) + b"\x09")
 T0 = 1_700_000_000
+CALM = {"doubts": {}, "muted": {}, "doubted": False}
 
 
 class Kept:
@@ -46,12 +50,20 @@ class Kept:
         self.count = 0
         self.away = False
         self.connections = 1
+        self.emptied: list[str] = []
+        self.refused = ""
+        """Beginning of the topics for which it ends the connection."""
 
     def publish(self, publications: Sequence[Publication]) -> None:
         if self.away:
             raise ControlError("away")
         for publication in publications:
+            if self.refused and publication.topic.startswith(self.refused):
+                self.connections += 1
+                raise UnacknowledgedError("closed")
             self.count += 1
+            if not publication.payload:
+                self.emptied.append(publication.topic)
             if publication.payload:
                 self.retained[publication.topic] = json.loads(publication.payload)
             else:
@@ -88,7 +100,7 @@ def event(what: NodeEvent, node: str = "roof", kind: str = "weather", key: Priva
 
 
 def follower(path: Path, kept: Kept, **more: Any) -> DiscoveryFollower:
-    named: dict[str, Any] = {"prefix": "homeassistant"} | more
+    named: dict[str, Any] = {"prefix": "homeassistant", "reader": LogReader(path / "log")} | more
     return DiscoveryFollower(path / "discovery.json", site="lab", publisher=kept, **named)
 
 
@@ -112,7 +124,7 @@ def test_every_channel_is_a_sensor_and_the_state_has_the_newest_values(tmp_path:
         encode_entry(ArtefactEntry(T0, "model", bytes(32))),
     )
     assert kept.sensors == {"roof_temperature", "roof_humidity"}
-    assert kept.state() == {"temperature": 22.1, "humidity": 40, "time": at(60), "doubts": {}}
+    assert kept.state() == {"temperature": 22.1, "humidity": 40, "time": at(60), **CALM}
     config = kept.config()
     assert config["state_topic"] == "sensorhub/v1/lab/roof/state"
     assert config["availability_topic"] == "sensorhub/v1/lab/roof/status"
@@ -138,7 +150,7 @@ def test_what_comes_late_does_not_replace_what_is_newer(tmp_path: Path) -> None:
     kept = Kept()
     follow = follower(tmp_path, kept)
     feed(follow, message(2, ("temperature", 22, 600)), message(1, ("temperature", 11, 0), ("rain", 1, 0)))
-    assert kept.state() == {"temperature": 22, "rain": 1, "time": at(600), "doubts": {}}
+    assert kept.state() == {"temperature": 22, "rain": 1, "time": at(600), **CALM}
 
 
 def test_readings_without_a_date_another_site_and_data_channels_are_not_shown(tmp_path: Path) -> None:
@@ -198,7 +210,7 @@ def test_a_restart_goes_on_and_tells_a_broker_that_forgot(tmp_path: Path) -> Non
     assert again.cursor() == 2
     feed(again, message(1, ("humidity", 40, 0), node="other"))
     assert kept.sensors == {"roof_temperature", "other_humidity"}
-    assert kept.state() == {"temperature": 1.5, "time": at(0), "doubts": {}}
+    assert kept.state() == {"temperature": 1.5, "time": at(0), **CALM}
 
 
 def test_the_file_of_another_log_or_a_broken_one_is_not_believed(tmp_path: Path) -> None:
@@ -224,7 +236,7 @@ def test_a_broker_that_is_away_costs_nothing(tmp_path: Path) -> None:
     kept.away = False
     feed(follow, event(NodeEvent.ENROL), message(1, ("temperature", 1, 0)))
     assert kept.sensors == {"roof_temperature"}
-    assert kept.state() == {"temperature": 1, "time": at(0), "doubts": {}}
+    assert kept.state() == {"temperature": 1, "time": at(0), **CALM}
 
 
 def test_whatever_a_failed_publication_held_is_told_later(tmp_path: Path) -> None:
@@ -324,6 +336,8 @@ def test_what_is_not_trusted_is_said_until_a_newer_reading_is(tmp_path: Path) ->
         "humidity": 40,
         "time": at(0),
         "doubts": {"temperature": ["range", "spike"]},
+        "muted": {},
+        "doubted": True,
     }
     feed(follow, message(2, ("temperature", 21, 60)))
     feed(follow, verdict(5, (0, 0)))  # not of any message
@@ -372,6 +386,241 @@ def test_without_home_assistant_nodes_are_known_and_what_was_told_is_taken_back(
     assert kept.count == count
 
 
+def prefixes(kept: Kept) -> set[str]:
+    """Where nodes are told of."""
+    return {name.partition("/device/")[0] for name in kept.retained if "/device/" in name}
+
+
+def two_nodes(path: Path, kept: Kept, **more: Any) -> DiscoveryFollower:
+    follow = follower(path, kept, **more)
+    feed(follow, event(NodeEvent.ENROL), message(1, ("temperature", 1, 0)))
+    feed(follow, event(NodeEvent.ENROL, "attic"), message(2, ("humidity", 40, 0), node="attic"))
+    return follow
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_under_another_prefix_everything_is_told_there_and_nothing_stays_under_the_old_one(
+    tmp_path: Path, saved: bool
+) -> None:
+    kept = Kept()
+    follow = two_nodes(tmp_path, kept)
+    if saved:
+        follow.save()
+    assert prefixes(kept) == {"homeassistant"}
+    moved = follower(tmp_path, kept, prefix="ha/two", live=False)
+    if not saved:  # a process that was killed reads the log again
+        assert moved.cursor() == 0
+        feed(moved, event(NodeEvent.ENROL), message(1, ("temperature", 1, 0)))
+        feed(moved, message(2, ("humidity", 40, 0), node="attic"))
+    moved.tell()
+    assert prefixes(kept) == {"ha/two"}
+    assert len(kept.retained) == 4
+    assert {name.partition("/")[0] for name in kept.emptied} == {"homeassistant"}  # states stay as they are
+    count = kept.count
+    moved.tell()
+    assert kept.count == count
+    moved.save()
+    follower(tmp_path, kept, prefix=None).tell()
+    assert kept.retained == {}
+
+
+def test_what_was_told_is_known_however_a_process_ended(tmp_path: Path) -> None:
+    class Ends(Kept):
+        def publish(self, publications: Sequence[Publication]) -> None:
+            super().publish(publications)
+            raise KeyboardInterrupt
+
+    kept = Ends()
+    follow = follower(tmp_path, kept)
+    with pytest.raises(KeyboardInterrupt):
+        feed(follow, event(NodeEvent.ENROL), message(1, ("temperature", 1, 0)))
+    assert prefixes(kept) == {"homeassistant"}
+    broker = Kept()
+    broker.retained = kept.retained
+    follower(tmp_path, broker, prefix=None).tell()
+    assert broker.retained == {}
+
+
+def test_what_was_told_of_another_log_is_taken_back_too(tmp_path: Path) -> None:
+    kept = Kept()
+    two_nodes(tmp_path, kept, log_id=b"one").save()
+    anew = follower(tmp_path, kept, log_id=b"two", live=False)
+    feed(anew, event(NodeEvent.ENROL, "attic"), message(1, ("humidity", 40, 0), node="attic"))
+    anew.tell()
+    assert kept.sensors == {"attic_humidity"}
+    assert kept.state("roof") is None
+    assert kept.state("attic") is not None
+
+
+def test_several_prefixes_of_before_are_all_taken_back(tmp_path: Path) -> None:
+    kept = Kept()
+    two_nodes(tmp_path, kept).save()
+    kept.refused = "homeassistant/"
+    second = follower(tmp_path, kept, prefix="second")
+    for _ in range(2):
+        with pytest.raises(UnacknowledgedError):
+            second.tell()
+    second.save()
+    assert prefixes(kept) == {"homeassistant", "second"}
+    kept.refused = ""
+    follower(tmp_path, kept, prefix="third").tell()
+    assert prefixes(kept) == {"third"}
+
+
+def test_a_broker_that_ends_the_connection_for_an_old_topic_is_told_everything_else(tmp_path: Path) -> None:
+    kept = Kept()
+    two_nodes(tmp_path, kept).save()
+    kept.refused = "homeassistant/"
+    moved = follower(tmp_path, kept, prefix="ha")
+    for _ in range(ATTEMPTS - 1):
+        with pytest.raises(UnacknowledgedError):
+            moved.tell()
+        assert not moved.problem
+    moved.tell()
+    assert "homeassistant/device/sensorhub_lab_attic/config" in moved.problem
+    feed(moved, message(3, ("temperature", 2, 60)))
+    assert kept.state() == {"temperature": 2, "time": at(60), **CALM}
+    feed(moved, event(NodeEvent.REVOKE))
+    assert kept.state() is None
+    assert prefixes(kept) == {"homeassistant", "ha"}
+    moved.save()
+    kept.refused = ""
+    once_more = follower(tmp_path, kept, prefix="ha")  # it is allowed to now
+    once_more.tell()
+    assert not once_more.problem
+    assert set(kept.retained) == {"ha/device/sensorhub_lab_attic/config", "sensorhub/v1/lab/attic/state"}
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "x", '{"format": 1}', '{"format": 1, "topics": 5}'])
+def test_a_broken_list_of_what_was_told_stops_nothing(tmp_path: Path, text: str) -> None:
+    two_nodes(tmp_path, Kept()).save()
+    (tmp_path / "discovery.told").write_text(text)
+    kept = Kept()
+    follower(tmp_path, kept).tell()
+    assert len(kept.retained) == 4
+    follower(tmp_path, kept, prefix=None).tell()
+    assert kept.retained == {}
+
+
+class Doubted:
+    """A log with a node whose temperature and humidity are doubted, followers of it, and what people say of it."""
+
+    def __init__(self, path: Path, written: Any) -> None:
+        self.kept = Kept()
+        self.now = float(T0)
+        self._path = path
+        self._written = written
+        written.event("roof")
+        values = (("temperature", 99.0, 0), ("humidity", 1.0, 0), ("rain", 0.0, 0))
+        self._index = written.message("roof", *values)
+        self.append([verdict(self._index, (10, Flag.SPIKE), (10, Flag.STUCK), (255, 0))])
+
+    def append(self, entries: Sequence[bytes], /) -> int:
+        """Appends to the log as the gateway's socket does."""
+        first = self._written.log.append_many(list(entries))
+        self._written.log.commit()
+        return int(first)
+
+    def follower(self, **more: Any) -> DiscoveryFollower:
+        reader = self._written.reader
+        follow = follower(self._path, self.kept, reader=reader, now=lambda: self.now, **more)
+        self.follow(follow)
+        follow.tell()
+        return follow
+
+    def follow(self, follow: DiscoveryFollower) -> None:
+        size = self._written.reader.size()
+        if follow.cursor() < size:
+            follow.apply(list(self._written.reader.entries(follow.cursor(), size)))
+
+    def mute(self, record: int, until: int, follow: DiscoveryFollower) -> None:
+        said = Review(self._index, record, Action.MUTE, "repair", "Kim", until=until)
+        review(self._written.reader, self, said)
+        self.follow(follow)
+
+
+@pytest.fixture
+def doubted(tmp_path: Path, written: Any) -> Doubted:
+    return Doubted(tmp_path, written)
+
+
+def told(kept: Kept) -> tuple[set[str], dict[str, str], bool]:
+    """Channels with doubts, mutes, and whether the binary sensor is on, of the node."""
+    found = kept.state()
+    assert found is not None
+    return set(found["doubts"]), found["muted"], found["doubted"]
+
+
+def test_muted_series_do_not_make_a_node_doubted_until_the_mute_is_over(doubted: Doubted) -> None:
+    kept = doubted.kept
+    follow = doubted.follower()
+    both = {"temperature", "humidity"}
+    assert told(kept) == (both, {}, True)
+    doubted.mute(0, T0 + 500, follow)
+    assert told(kept) == (both, {"temperature": at(500)}, True)  # the other one is not muted
+    doubted.mute(1, T0 + 900, follow)
+    doubted.mute(2, T0 + 900, follow)
+    muted = {"temperature": at(500), "humidity": at(900), "rain": at(900)}
+    assert told(kept) == (both, muted, False)
+    state = kept.state()
+    assert state is not None
+    assert state["doubts"] == {"temperature": ["spike"], "humidity": ["stuck"]}
+    count = kept.count
+    doubted.now = T0 + 499.0
+    follow.tell()
+    assert kept.count == count
+    doubted.now = T0 + 500.0
+    follow.tell()
+    assert told(kept) == (both, {"humidity": at(900), "rain": at(900)}, True)
+    assert kept.count == count + 1
+
+
+def test_of_several_mutes_the_newest_counts(doubted: Doubted) -> None:
+    follow = doubted.follower()
+    for second in (10, 999, 5):
+        for record in (0, 1):
+            doubted.mute(record, T0 + second, follow)
+        assert told(doubted.kept)[1:] == ({"temperature": at(second), "humidity": at(second)}, False)
+    doubted.mute(1, T0, follow)  # it is over: nobody mutes it any more
+    assert told(doubted.kept)[1:] == ({"temperature": at(5)}, True)
+
+
+@pytest.mark.parametrize("prefix", ["homeassistant", None])
+def test_mutes_are_known_after_a_restart_also_those_said_while_it_was_off(
+    doubted: Doubted, prefix: str | None
+) -> None:
+    kept = doubted.kept
+    follow = doubted.follower()
+    doubted.mute(0, T0 + 500, follow)
+    follow.save()
+    meanwhile = doubted.follower(prefix=prefix)
+    doubted.mute(1, T0 + 500, meanwhile)
+    meanwhile.save()
+    kept.connections += 1
+    again = doubted.follower()
+    if prefix is None:  # values of before are old: it begins with the next ones
+        assert kept.retained == {}
+        feed(again, message(9, ("humidity", 1, 0)))
+        assert told(kept) == (set(), {"humidity": at(500)}, False)
+    else:
+        muted = {"temperature": at(500), "humidity": at(500)}
+        assert told(kept) == ({"temperature", "humidity"}, muted, False)
+
+
+def test_whatever_calls_itself_a_review_mutes_nothing(doubted: Doubted) -> None:
+    follow = doubted.follower()
+    said = json.dumps(
+        {"message": 10**9, "record": 0, "action": "mute", "reason": "", "by": "", "until": T0 + 9}
+    )
+    for text in (said, "{}", "[]", "x", ""):
+        right = hashlib.sha256(text.encode()).digest()
+        doubted.append([encode_entry(ArtefactEntry(T0, "review", right, text))])
+        doubted.append([encode_entry(ArtefactEntry(T0, "review", bytes(32), text))])
+        doubted.append([encode_entry(ArtefactEntry(T0, "model", right, text))])
+    doubted.follow(follow)
+    assert told(doubted.kept)[1:] == ({}, True)
+
+
 def until(condition: Callable[[], Any]) -> None:
     deadline = time.monotonic() + 90
     while not condition():
@@ -406,7 +655,12 @@ def connection(port: int) -> Connection:
 def test_a_real_broker_keeps_it(mosquitto: int, tmp_path: Path) -> None:
     publisher = connection(mosquitto)
     follow = DiscoveryFollower(
-        tmp_path / "d.json", site="lab", publisher=publisher, prefix="homeassistant", live=False
+        tmp_path / "d.json",
+        site="lab",
+        publisher=publisher,
+        reader=LogReader(tmp_path / "log"),
+        prefix="homeassistant",
+        live=False,
     )
     feed(follow, event(NodeEvent.ENROL), message(1, ("temperature", 21.5, 0)))
     follow.tell()
@@ -430,7 +684,7 @@ def test_a_real_broker_keeps_it(mosquitto: int, tmp_path: Path) -> None:
     assert json.loads(got["sensorhub/v1/lab/roof/state"]) == {
         "temperature": 21.5,
         "time": at(0),
-        "doubts": {},
+        **CALM,
     }
 
 
@@ -444,3 +698,23 @@ def test_a_broker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(ControlError, match=f"127.0.0.1:{port}"):
             publisher.publish([Publication("t", b"x")])
         publisher.close()
+
+
+def test_what_a_broker_ends_the_connection_for_is_not_sent_again(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    port = free_port()
+    conf = f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nmax_packet_size 400\n"
+    (tmp_path / "conf").write_text(conf)
+    process = subprocess.Popen(["/usr/sbin/mosquitto", "-c", tmp_path / "conf"], stderr=subprocess.DEVNULL)
+    publisher = connection(port)
+    try:
+        until(lambda: publisher.connections)
+        with pytest.raises(UnacknowledgedError, match="large"):
+            publisher.publish([Publication("small", b"x"), Publication("large", bytes(1000))])
+        publisher.publish([Publication("small", b"y")])
+        assert publisher.connections == 2
+    finally:
+        publisher.close()
+        process.kill()
+        process.wait()

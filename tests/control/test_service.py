@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from sensorhub.control.outbox import Outbox
 from sensorhub.control.service import Control
 from sensorhub.control.snapshots import SnapshotBox
 from sensorhub.ingest.broker import EmbeddedBroker, control_account
+from sensorhub.ingest.users import HOME
 from sensorhub.log.entries import NodeEvent
 from sensorhub.status import StatusFile
 
@@ -49,7 +51,7 @@ class Sink:
 class Running:
     """A control process, as a thread."""
 
-    def __init__(self, data_dir: Path, reader: Any) -> None:
+    def __init__(self, data_dir: Path, reader: Any, home_prefix: str | None = "homeassistant") -> None:
         self.status = Sink()
         self._stop = threading.Event()
         control = Control(
@@ -58,7 +60,7 @@ class Running:
             reader=reader,
             locate=lambda: Account(*control_account(data_dir)),
             client_id="control-of-a-test",
-            home_prefix="homeassistant",
+            home_prefix=home_prefix,
         )
         self._thread = threading.Thread(target=control.run, args=(self._stop, self.status), daemon=True)
         self._thread.start()
@@ -242,6 +244,65 @@ def test_it_ends_though_the_broker_does_not_answer(
     finally:
         if not gone:
             os.kill(pid, signal.SIGCONT)
+
+
+def retained_at(broker: EmbeddedBroker, prefix: str) -> set[str]:
+    """Topics that hold something for Home Assistant, which looks under `prefix`."""
+    found: set[str] = set()
+    told = threading.Event()
+
+    def on_message(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        found.add(message.topic)
+
+    password = broker.users.add(HOME)
+    client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+    client.username_pw_set(HOME, password)
+    client.reconnect_delay_set(1, 1)  # the broker reads new passwords once a second
+    client.on_connect = lambda client, *_: client.subscribe(
+        [(f"{prefix}/#", 1), ("sensorhub/v1/+/+/state", 1)]
+    )
+    client.on_message = on_message
+    # what is retained comes before what is published after the subscription was granted
+    client.on_subscribe = lambda client, *_: client.publish(f"{prefix}/status", "offline", 1)
+    client.message_callback_add(f"{prefix}/status", lambda *_: told.set())
+    client.connect("127.0.0.1", broker.port)
+    client.loop_start()
+    assert told.wait(90)
+    client.disconnect()
+    client.loop_stop()
+    return found
+
+
+def published(running: Running, number: int) -> bool:
+    return bool(running.status.fields["published"] == number)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("homeassistant", "ha/two"), ("a/b/c/d", "homeassistant"), ("ha", None)]
+)
+def test_after_a_change_of_the_prefix_the_broker_keeps_nothing_under_the_old_one(
+    tmp_path: Path, written: Any, free_port: Callable[[], int], before: str, after: str | None
+) -> None:
+    def broker(prefix: str | None) -> EmbeddedBroker:
+        return EmbeddedBroker(
+            tmp_path, port=free_port(), kind="mosquitto", home_prefix=prefix or "homeassistant"
+        )
+
+    config, state = "device/sensorhub_lab_roof/config", "sensorhub/v1/lab/roof/state"
+    written.event("roof")
+    written.message("roof", ("temperature", 21.5, 0))
+    for prefix, publications in ((before, 2), (after, 2 if after is None else 3)):
+        with broker(prefix):
+            running = Running(tmp_path, written.reader, prefix)
+            running.wait()
+            eventually(partial(published, running, publications), "what is told, and what is taken back")
+            running.stop()
+            assert running.status.fields["warnings"] == []
+    with broker(before) as first:
+        assert retained_at(first, before) == (set() if after is None else {state})
+    if after is not None:
+        with broker(after) as second:
+            assert retained_at(second, after) == {f"{after}/{config}", state}
 
 
 def test_what_a_node_says_is_told_once_it_is_enrolled(

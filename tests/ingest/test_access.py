@@ -199,6 +199,11 @@ def test_a_filter_is_granted_when_all_it_matches_is(user: str, asked: str, grant
 def test_another_prefix_of_home_assistant() -> None:
     table = grants("ha/test")
     assert permitted(table, CONTROL, "ha/test/device/x/config", writes=True)
-    assert not permitted(table, CONTROL, "homeassistant/device/x/config", writes=True)
+    for prefix in ("homeassistant", "a/b/c/d"):  # which was told before: it is taken back
+        assert permitted(table, CONTROL, f"{prefix}/device/x/config", writes=True)
+        assert not permitted(table, CONTROL, f"{prefix}/device/x/config", writes=False)
+        assert not permitted(table, CONTROL, f"{prefix}/status", writes=True)
+        assert not permitted(table, CONTROL, f"{prefix}/device/x/state", writes=True)
+        assert not permitted(table, HOME, f"{prefix}/device/x/config", writes=True)
     assert not permitted(table, HOME, "ha/other", writes=False)
     assert "user _home\ntopic read ha/test/#\n" in acl(table)

@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
-from sensorhub.control.errors import ControlError
+from sensorhub.control.errors import ControlError, UnacknowledgedError
 from sensorhub.errors import SensorhubError
 
 logger = logging.getLogger(__name__)
@@ -81,19 +82,9 @@ class Connection:
         self._stop = threading.Event()
         self._ending = self._stop
         self.connections = 0
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id,
-            clean_session=False,
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
-        if tls is not None:
-            self._client.tls_set_context(tls)
-        self._client.max_inflight_messages_set(MAX_INFLIGHT)
-        self._client.on_connect = self._on_connect
-        self._client.on_disconnect = self._on_disconnect
-        self._client.on_message = self._on_message
+        self._client_id = client_id
+        self._tls = tls
+        self._client = self._made()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
     @property
@@ -122,19 +113,42 @@ class Connection:
         """Connects anew, so that what was not settled comes again."""
         self._client.disconnect()
 
+    def _made(self) -> paho.Client:
+        made = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            self._client_id,
+            clean_session=False,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        if self._tls is not None:
+            made.tls_set_context(self._tls)
+        made.max_inflight_messages_set(MAX_INFLIGHT)
+        made.on_connect = self._on_connect
+        made.on_disconnect = self._on_disconnect
+        made.on_message = self._on_message
+        return made
+
     def publish(self, publications: Sequence[Publication]) -> None:
         """Publishes all, retained, and returns when the broker has them.
 
         Raises:
             ControlError: it has not, within 10 s or before the end.
+            UnacknowledgedError: likewise, but it was there: it ended the connection, or does not say that it has them.
         """
         if not self._wait(self._up.wait, self._up.is_set):
             raise ControlError(self.problem)
+        client, connection = self._client, self.connections
+
+        def settled(info: paho.MQTTMessageInfo) -> bool:
+            return info.is_published() or not self._up.is_set() or self.connections != connection
+
         try:
-            sent = [self._client.publish(p.topic, p.payload, qos=1, retain=True) for p in publications]
+            sent = [client.publish(p.topic, p.payload, qos=1, retain=True) for p in publications]
             for info, publication in zip(sent, publications, strict=True):
-                if not self._wait(info.wait_for_publish, info.is_published):
-                    raise ControlError(
+                self._wait(info.wait_for_publish, partial(settled, info))
+                if not info.is_published():
+                    raise UnacknowledgedError(
                         f"{self._place} does not acknowledge {publication.topic}: perhaps its access list does not let "
                         "the gateway write there"
                     )
@@ -155,6 +169,8 @@ class Connection:
             try:
                 account = self._locate()
                 self._place = f"{account.host}:{account.port}"
+                # a client of before would send again what this broker may have ended the connection for
+                self._client = self._made()
                 self._client.username_pw_set(account.username or None, account.password or None)
                 self._client.connect(account.host, account.port, KEEPALIVE_S)
                 if not self._stop.is_set():

@@ -93,7 +93,7 @@ def discovery(
         "name": "Doubted readings",
         "unique_id": f"{identity}_doubted",
         "default_entity_id": f"binary_sensor.{_slug(node)}_doubted",
-        "value_template": "{{ 'ON' if value_json.doubts else 'OFF' }}",
+        "value_template": "{{ 'ON' if value_json.doubted else 'OFF' }}",
         "device_class": "problem",
         "entity_category": "diagnostic",
     }
@@ -116,7 +116,12 @@ def discovery(
 
 
 def state(
-    site: str, node: str, values: Mapping[str, float], doubts: Mapping[str, Sequence[str]], time: float
+    site: str,
+    node: str,
+    values: Mapping[str, float],
+    doubts: Mapping[str, Sequence[str]],
+    muted: Mapping[str, float],
+    time: float,
 ) -> Publication:
     """The newest values of a node.
 
@@ -125,12 +130,21 @@ def state(
         node: name of the node.
         values: channel to value.
         doubts: of the channels whose newest judged reading is not trusted, the names of the flags.
+        muted: of the channels about which somebody wants no alarm, until when, Unix s. Their doubts are told like others
+            but do not make the node doubted.
         time: when the newest of the values was measured, Unix s.
     """
-    measured = datetime.fromtimestamp(round(time), UTC).isoformat()
     return Publication(
         topic(site, node, "state"),
-        _json({**values, "time": measured, "doubts": {name: list(flags) for name, flags in doubts.items()}}),
+        _json(
+            {
+                **values,
+                "time": _iso(time),
+                "doubts": {name: list(flags) for name, flags in doubts.items()},
+                "muted": {name: _iso(until) for name, until in muted.items()},
+                "doubted": bool(doubts.keys() - muted.keys()),
+            }
+        ),
     )
 
 
@@ -147,7 +161,8 @@ def _sensor(site: str, node: str, channel: Channel) -> dict[str, Any]:
         "json_attributes_topic": topic(site, node, "state"),
         "json_attributes_template": (
             f"{{{{ {{'trusted': '{name}' not in value_json.doubts, "
-            f"'doubts': value_json.doubts.get('{name}', [])}} | tojson }}}}"
+            f"'doubts': value_json.doubts.get('{name}', []), "
+            f"'muted_until': value_json.muted.get('{name}')}} | tojson }}}}"
         ),
     }
     unit = _UNITS.get(channel.unit, channel.unit)
@@ -162,6 +177,10 @@ def _sensor(site: str, node: str, channel: Channel) -> dict[str, Any]:
 
 def _identity(site: str, node: str) -> str:
     return f"sensorhub_{site}_{node}"
+
+
+def _iso(time: float) -> str:
+    return datetime.fromtimestamp(round(time), UTC).isoformat()
 
 
 def _slug(node: str) -> str:

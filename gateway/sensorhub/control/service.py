@@ -94,6 +94,7 @@ class Control:
             data_dir / STATE_FILE,
             site=site,
             publisher=self._connection,
+            reader=reader,
             log_id=reader.leaf(0),
             prefix=home_prefix,
             live=False,
@@ -132,7 +133,7 @@ class Control:
 
     def status(self) -> dict[str, Any]:
         """What it is doing, and what each node last said of itself (`nodes`)."""
-        warnings = [text for text in (self._connection.problem, self._problem, self._disk_problem) if text]
+        problems = (self._connection.problem, self._problem, self._disk_problem, self._follower.problem)
         return {
             "connected": not self._connection.problem,
             "address": self._connection.place,
@@ -143,7 +144,7 @@ class Control:
             "orders": len(self._orders),
             "pictures": self._pictures,
             "pictures_refused": self._refused,
-            "warnings": warnings,
+            "warnings": [text for text in problems if text],
             **self._follower.status(),
         }
 

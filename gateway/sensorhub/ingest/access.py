@@ -47,6 +47,8 @@ def grants(home_prefix: str = "homeassistant") -> list[Grant]:
         Grant(CONTROL, True, f"{any_node}/update"),
         Grant(CONTROL, True, f"{any_node}/state"),
         Grant(CONTROL, True, f"{home_prefix}/#"),
+        # and whatever it told under another prefix, of up to four levels, which it takes back
+        *(Grant(CONTROL, True, f"{'+/' * levels}device/+/config") for levels in range(1, 5)),
         Grant(HOME, False, f"{home_prefix}/#"),
         Grant(HOME, False, f"{any_node}/state"),
         Grant(HOME, False, f"{any_node}/status"),
