@@ -385,7 +385,10 @@ class Gateway:
                 env={**os.environ, "SENSORHUB_WEB_ENROL_TOKEN": self.TOKEN},
             )
         try:
-            self.wait(lambda: local_broker(self.data) and self.status("web").get("url"), "its start")
+            self.wait(
+                lambda: local_broker(self.data) and self.status("web").get("url") and self.status("store"),
+                "its start",
+            )
         except BaseException:
             self.stop()
             raise
