@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ import pytest
 from sensorhub.flags import TRUSTED, Flag
 from sensorhub.quality import judge as module
 from sensorhub.quality.columns import columns_of
-from sensorhub.quality.judge import Judge
-from sensorhub.quality.model import INPUTS, Model, ModelError, ModelFile, shipped
+from sensorhub.quality.judge import Judge, Usual, model_odds
+from sensorhub.quality.model import CLASSES, INPUTS, LOCAL, Model, ModelError, ModelFile, shipped
 
 STEP = 3600
 START = 1_700_000_000 // STEP * STEP
@@ -241,3 +242,95 @@ def test_real_stations_are_trusted_and_their_smog_is_an_event(stations, sender, 
     late = slice(len(scores) // 4, None)
     assert (scores[late] >= TRUSTED).mean() > 0.97
     assert 0.005 < (flags[late] & int(Flag.REGIONAL) != 0).mean() < 0.1
+
+
+@dataclass
+class Told:
+    """What neighbours say of some readings."""
+
+    residual: np.ndarray
+    support: np.ndarray
+    moving: np.ndarray
+    run: np.ndarray
+
+    @classmethod
+    def of(cls, residual=3.0, support=1.0, moving=0.0, run=5.0):
+        wide = np.broadcast_arrays(*(np.atleast_1d(np.float32(x)) for x in (residual, support, moving, run)))
+        return cls(*wide)
+
+
+def logits(**named) -> np.ndarray:
+    """One row: 0 for what is not named."""
+    found = np.zeros((1, len(CLASSES)), np.float32)
+    for name, value in named.items():
+        found[0, CLASSES.index(name)] = value
+    return found
+
+
+def rising(told: Told, row: np.ndarray) -> np.ndarray:
+    return np.diff(model_odds(told, np.repeat(row, told.residual.size, axis=0)))
+
+
+def test_a_contradiction_counts_by_how_large_near_and_steady_it_is():
+    fault = logits(offset=2, clean=2)
+    assert (rising(Told.of(residual=[0, 1, -3, 9]), fault) > 0).all()
+    assert (rising(Told.of(support=[0.1, 0.5, 1, 3]), fault) > 0).all()
+    assert (rising(Told.of(moving=[0, 0.5, 2, 9]), fault) < 0).all()
+    assert (rising(Told.of(run=[0.1, 1, 9]), fault) < 0.3).all()
+
+
+def test_a_flat_run_is_stuck_only_when_it_is_long_for_its_series():
+    stuck = logits(stuck=4, clean=1)
+    odds = model_odds(Told.of(run=[0.2, 1, 2, 40]), np.repeat(stuck, 4, axis=0))
+    assert odds[0] < odds[1] < odds[2] == odds[3]
+    assert odds[1] < 0 < odds[2]
+
+
+def test_what_is_more_likely_a_local_event_than_a_fault_is_no_alarm():
+    row = logits(offset=3, clean=-3)
+    assert model_odds(Told.of(residual=9), row)[0] > 0
+    row[0, LOCAL] = 3
+    assert -1.6 < model_odds(Told.of(residual=9), row)[0] < -0.5
+
+
+def test_each_series_has_its_own_bar():
+    usual, hours = Usual(), 24 * 60
+    time = START + STEP * np.repeat(np.arange(hours), 3)
+    series = np.tile(np.arange(3), hours)
+    rng = np.random.default_rng(1)
+    # quiet, restless, and quiet with a week of alarms
+    odds = np.array([-8.0, -3.0, -8.0])[series] + rng.normal(0, 0.5, series.size)
+    alarms = (series == 2) & (time > START + 50 * 86_400)
+    odds[alarms] = 9.0
+    less = usual.take(series, time, odds).reshape(-1, 3)
+    np.testing.assert_array_equal(less[0], module.USUAL_SHARE * (module.USUAL_START - module.USUAL_ZERO))
+    quiet, restless, _ = less[24 * 50 - 1]
+    assert restless - quiet == pytest.approx(module.USUAL_SHARE * 5, abs=0.5)
+    assert less[-1, 2] == less[24 * 50 + 1, 2]
+
+
+def test_the_bar_of_a_series_does_not_depend_on_where_batches_end():
+    rng = np.random.default_rng(2)
+    series = rng.integers(0, 7, 900)
+    time = START + np.arange(900) * 61.0
+    odds = rng.normal(-4, 3, 900)
+    whole = Usual()
+    told = whole.take(series, time, odds)
+    parts, cut = Usual(), [0, 1, 17, 17, 400, 900]
+    found = [parts.take(series[a:b], time[a:b], odds[a:b]) for a, b in itertools.pairwise(cut)]
+    np.testing.assert_array_equal(np.concatenate(found), told)
+    again = Usual()
+    again.load({name: array.copy() for name, array in whole.dump().items()})
+    np.testing.assert_array_equal(again.take(series, time + 9e5, odds), whole.take(series, time + 9e5, odds))
+
+
+def test_memory_of_another_model_is_not_taken_back(sender, model):
+    messages = weather(sender, 30)
+    judge = Judge(model)
+    empty = judge.dump()
+    judge.judge(columns_of(messages, judge.rules.numbers))
+    arrays, rest = judge.dump()
+    with pytest.raises(ValueError, match="another model"):
+        Judge(None).restore(arrays, rest)
+    Judge(None).restore(*empty)
+    Judge(model).restore(arrays, rest)

@@ -11,7 +11,7 @@ import pytest
 from sensorhub.errors import SensorhubError
 from sensorhub.quality.model import CLASSES, LOCAL, Model, ModelFile
 from sensorhub.quality.training import faults, measure
-from sensorhub.quality.training.events import far_apart, local_events, of_one_place, other_yards
+from sensorhub.quality.training.events import blended, far_apart, local_events, of_one_place, other_yards
 from sensorhub.quality.training.examples import beside, build, evidence_of, examples_of
 from sensorhub.quality.training.faults import BETWEEN, FAMILIES, inject
 from sensorhub.quality.training.grids import Grid, read
@@ -101,13 +101,29 @@ def test_what_lies_between_dead_readings_is_sound():
 
 def test_other_networks_made_of_one_keep_its_shape_and_hold_no_faults():
     clean = grid(24 * 40)
-    for made in (other_yards(clean, np.random.default_rng(2)), far_apart(clean, np.random.default_rng(2))):
+    for made in (vary(clean, np.random.default_rng(2)) for vary in (other_yards, far_apart, blended)):
         assert made.nodes == clean.nodes
         for channel, values in made.values.items():
             assert values.shape == clean.values[channel].shape
             assert np.isfinite(values).mean() > 0.9
     stretched = far_apart(clean, np.random.default_rng(2)).latitude
     assert np.ptp(stretched) > 1.9 * np.ptp(clean.latitude)
+
+
+def test_blended_nodes_lie_between_nodes_or_a_little_outside():
+    clean = grid(24 * 40)
+    clean.values["temperature"][100:200, 1] = np.nan
+    made = blended(clean, np.random.default_rng(5))
+    for channel, values in made.values.items():
+        changed = [
+            j
+            for j in range(4)
+            if not np.array_equal(values[:, j], clean.values[channel][:, j], equal_nan=True)
+        ]
+        assert 1 <= len(changed) <= 4
+        wide = np.nanmax(clean.values[channel], axis=1) - np.nanmin(clean.values[channel], axis=1)
+        off = np.abs(values - clean.values[channel]) <= wide[:, None] + 3.1
+        assert off[np.isfinite(values)].all()
 
 
 @pytest.mark.parametrize("name", CLASSES[1:LOCAL])

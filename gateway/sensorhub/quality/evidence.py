@@ -158,6 +158,7 @@ class Evidence:
         support: float32 (N,), how many good neighbours that consensus has, near ones counting more.
         regional: float32 (N,), distance of the consensus from what it usually is at this hour.
         moving: float32 (N,), how far the consensus moved in the last two hours, in the deviations that matter, not negative.
+        run: float32 (N,), how long the value has hardly changed, in the usual longest runs of this series.
         expected: float64 (N,), what the neighbours let expect, in the channel's unit.
         hours: int64 (N,), hours of history the series has, at most 240.
         window: float32 (N, 32, 8), the last steps of the series, newest last.
@@ -170,6 +171,7 @@ class Evidence:
     support: NDArray[np.float32]
     regional: NDArray[np.float32]
     moving: NDArray[np.float32]
+    run: NDArray[np.float32]
     expected: NDArray[np.float64]
     hours: NDArray[np.int64]
     window: NDArray[np.float32]
@@ -235,6 +237,7 @@ class Witnesses:
         n = rows.series.size
         found = Evidence(
             np.zeros(n, np.bool_),
+            np.zeros(n, _F),
             np.zeros(n, _F),
             np.zeros(n, _F),
             np.zeros(n, _F),
@@ -452,7 +455,8 @@ class Witnesses:
         aside[:, 25] = np.arcsinh(means[3])
         aside[:, 26] = votes
         aside[:, 27] = np.arcsinh(best)
-        aside[:, 28] = np.log1p(near / usual_run)
+        run = near / usual_run
+        aside[:, 28] = np.log1p(run)
         aside[:, 29] = np.arcsinh(jump * np.sign(z))
         aside[:, 30] = np.arcsinh(d_apart)
         aside[:, 31] = np.arcsinh(zc - state["mean_24h"][s])
@@ -469,6 +473,7 @@ class Witnesses:
         found.residual[at] = z
         found.support[at] = support
         found.regional[at] = regional
+        found.run[at] = run
         found.moving[at] = np.where(alone, _F(0), np.abs(course) / scale)
         found.expected[at] = expected
         found.hours[at] = state["hours"][s]
@@ -890,7 +895,7 @@ class Witnesses:
         arrays |= {f"node.{name}": self._node_state[name][: len(self._nodes)] for name in self._node_state}
         arrays |= {f"order.{name}": getattr(self, f"_{name}")[:known] for name in _ORDER}
         return arrays, {
-            "pairs": self.pairs,
+            "pairs": list(self.pairs),
             "places": [[node, *place] for node, place in self._places.items()],
             "nodes": list(self._nodes),
             "clock": None if np.isinf(self._clock) else self._clock,

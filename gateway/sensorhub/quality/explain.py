@@ -73,6 +73,7 @@ class Explanation:
         expected: what the neighbours let expect, or None.
         residual: distance from that in usual deviations, or None.
         support: how many good neighbours that rests on.
+        moving: how far what they let expect moved in the last two hours, in deviations that matter.
         chances: probability of each class of the model; empty when no model took part.
         neighbours: what each of them let expect.
         look: the camera's look at that moment, for a channel of a camera.
@@ -93,6 +94,7 @@ class Explanation:
     expected: float | None
     residual: float | None
     support: float
+    moving: float
     chances: dict[str, float]
     neighbours: tuple[Neighbour, ...]
     look: Look | None
@@ -297,11 +299,12 @@ def _told(
     node, channel = judge.rules.numbers.pairs[int(columns.series[row])]
     places = np.flatnonzero(found.compared == row)
     expected = residual = None
-    support, chances = 0.0, {}
+    support, moving, chances = 0.0, 0.0, {}
     neighbours: tuple[Neighbour, ...] = ()
     if places.size:
         k = int(places[0])
         support = float(found.evidence.support[k])
+        moving = float(found.evidence.moving[k])
         if support > 0:
             expected, residual = float(found.evidence.expected[k]), float(found.evidence.residual[k])
         if found.logits is not None:
@@ -321,6 +324,7 @@ def _told(
         expected,
         residual,
         support,
+        moving,
         chances,
         neighbours,
         judge.rules.cameras.newest(node) if of_camera(channel) else None,
@@ -360,6 +364,8 @@ def _words(e: Explanation) -> list[str]:
             if n.expected is not None
         ]
         words.append(f"Each of them lets expect: {'; '.join(told)}.")
+        if e.moving > 1:
+            words.append("The neighbourhood itself is changing fast, so a difference counts for less.")
     if e.haze > 0:
         words.append(f"A camera nearby sees haze ({e.haze:.0%}), which speaks for particles in the air.")
     if e.chances:

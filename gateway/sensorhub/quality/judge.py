@@ -18,7 +18,7 @@ from sensorhub.quality.camera import HAZE_ODDS
 from sensorhub.quality.columns import Columns
 from sensorhub.quality.evidence import Evidence, Rows, Witnesses
 from sensorhub.quality.model import CLASSES, LOCAL, Model
-from sensorhub.quality.rules import WEIGHTS, Judged, Rules
+from sensorhub.quality.rules import WEIGHTS, Judged, Rules, rounds
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -28,18 +28,31 @@ VERSION: Final = f"{rules_module.VERSION}+evidence/3"
 #: Weight of the residual beside the model: ln(1 + |residual|) times this is added to the model's log odds.
 RESIDUAL: Final = 1.0
 #: Log odds that faults need over a local event before they are called faults: throwing away what is true is the worse mistake.
-LOCAL_MORE: Final = 2.0
+LOCAL_MORE: Final = 2.5
+#: A flat run counts as stuck once it is this many times as long as the series' usual longest; before, its log odds are less
+#: by STILL for each e-fold that is missing, two at most.
+LONG_RUN: Final = 2.0
+STILL: Final = 4.0
 #: What stands apart, whether by a fault or a local event, gets about these log odds at least: trusted, but less than the rest.
-UNCLEAR: Final = -1.0
+UNCLEAR: Final = -1.5
 _UNCLEAR_SLOPE: Final = 0.04
 _UNCLEAR_MOST: Final = 10.0
-#: What is taken off in the end, so that 0 is where sound series give about 0.1 alarms a day.
-ALARM: Final = 1.0
-#: What is taken off the log odds where nobody is near enough to contradict: FAR · NEAR / (support + NEAR).
+#: A series' usual log odds are followed: they rise by this much a day while the odds are above, and fall by the rest of 1 below.
+USUAL: Final = 0.7
+#: Where a series begins, from where on its usual odds count, and how much of them counts.
+USUAL_START: Final = -4.0
+USUAL_ZERO: Final = -6.0
+USUAL_LEAST: Final = -10.0
+USUAL_SHARE: Final = 0.5
+#: Odds above this are an alarm, not what is usual; and no reading stands for more seconds than this.
+_ALARMING: Final = 1.0
+_LONGEST: Final = 7200.0
+#: What is taken off the log odds where few are near enough to contradict, and added where many are, beside one good
+#: neighbour: FAR · (NEAR / (support + NEAR) - NEAR / (1 + NEAR)).
 FAR: Final = 4.0
-NEAR: Final = 0.15
+NEAR: Final = 1.0
 #: What is taken off while the neighbourhood itself moves, when sound nodes differ more: MOVING · ln(1 + how far it moved).
-MOVING: Final = 1.0
+MOVING: Final = 1.5
 #: Without a model: log odds of a fault are ALONE_SLOPE · ln(1 + |residual|) - ALONE_START.
 ALONE_SLOPE: Final = 4.0
 ALONE_START: Final = 7.5
@@ -60,6 +73,7 @@ STALL: Final = 20.0
 #: A reading with a held-over clock is compared when it is not ahead of the network by more than this, in seconds.
 AHEAD: Final = 600.0
 
+_STUCK: Final = CLASSES.index("stuck")
 _CLASS_FLAGS: Final = (
     0,
     *(
@@ -106,6 +120,11 @@ class Witnessed(Protocol):
         """How far it moved lately."""
         ...
 
+    @property
+    def run(self) -> NDArray[np.float32]:
+        """Length of the flat run, in the usual lengths of this series."""
+        ...
+
 
 def suspicion(
     found: Witnessed, logits: NDArray[np.float32] | None, rule_flags: NDArray[np.int64]
@@ -127,19 +146,21 @@ def model_odds(found: Witnessed, logits: NDArray[np.float32]) -> NDArray[np.floa
     of which they say nothing.
     """
     exact = logits.astype(np.float64)
+    missing = np.log(LONG_RUN) - np.log(np.maximum(found.run.astype(np.float64), 1e-3))
+    exact[:, _STUCK] -= STILL * np.clip(missing, 0.0, 2.0)
     fault, clean, local = _any_fault(exact), exact[:, 0], exact[:, LOCAL]
     apart = np.logaddexp(fault, local) - clean + witnesses_odds(found)
     odds = -np.logaddexp(-apart, -(fault - local - LOCAL_MORE))
     over = np.clip(apart - UNCLEAR, 0.0, _UNCLEAR_MOST)
     result: NDArray[np.float64] = np.maximum(odds, np.minimum(apart, UNCLEAR) + _UNCLEAR_SLOPE * over)
-    return result - ALARM
+    return result
 
 
 def witnesses_odds(found: Witnessed) -> NDArray[np.float64]:
     """What the neighbours add to the log odds (n,): the residual's share, less where they are far or moving."""
     apart = RESIDUAL * np.log1p(np.abs(found.residual.astype(np.float64)))
     apart -= MOVING * np.log1p(found.moving.astype(np.float64))
-    return apart - FAR * (NEAR / (found.support.astype(np.float64) + NEAR))
+    return apart - FAR * (NEAR / (found.support.astype(np.float64) + NEAR) - NEAR / (1.0 + NEAR))
 
 
 def fault_odds(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -159,10 +180,58 @@ def _any_fault(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return top + np.log(total)
 
 
+class Usual:
+    """What log odds each series usually has: nodes differ in how far they stand apart, and each has its own bar.
+
+    The level of a series is a quantile of its odds over the last weeks, followed step by step (USUAL of the time they are
+    below); odds that are an alarm are not usual.
+    """
+
+    def __init__(self) -> None:
+        self._level = np.zeros(0)
+        self._time = np.zeros(0)
+
+    def take(
+        self, series: NDArray[np.int64], time: NDArray[np.float64], odds: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """What to take off the log odds (n,) of readings in log order; each sees the readings before it.
+
+        Args:
+            series: int64 (n,), number of the series.
+            time: float64 (n,), Unix seconds, rising in each series.
+            odds: float64 (n,).
+        """
+        if not odds.size:
+            return np.zeros(0)
+        more = int(series.max()) + 1 - self._level.size
+        if more > 0:
+            self._level = np.concatenate((self._level, np.full(more, USUAL_START)))
+            self._time = np.concatenate((self._time, np.full(more, np.inf)))
+        less = np.empty(odds.size)
+        for rows in rounds(series):
+            s, t, x = series[rows], time[rows], odds[rows]
+            level = self._level[s]
+            less[rows] = USUAL_SHARE * (np.maximum(level, USUAL_LEAST) - USUAL_ZERO)
+            days = np.clip(t - self._time[s], 0.0, _LONGEST) / 86_400.0
+            moved = np.where(x > level, USUAL, USUAL - 1.0) * days
+            self._level[s] = np.where(x < _ALARMING, level + moved, level)
+            self._time[s] = t
+        return less
+
+    def dump(self) -> dict[str, NDArray[Any]]:
+        """All that is remembered."""
+        return {"level": self._level, "time": self._time}
+
+    def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Takes the memory that `dump` gave."""
+        self._level, self._time = arrays["level"].copy(), arrays["time"].copy()
+
+
 class Judge:
     """Rules, witnesses and model, with all they remember. Feed it every message of a log, in order, once.
 
-    What is remembered does not depend on the model, so a model may fail, or be another, at any point.
+    What rules and witnesses remember does not depend on the model. What odds are usual does: memory that was dumped with
+    another model is not taken back.
 
     Args:
         model: None judges by rules and residual.
@@ -172,6 +241,7 @@ class Judge:
     def __init__(self, model: Model | None, *, on_failure: Callable[[str], None] | None = None) -> None:
         self.rules = Rules()
         self.witnesses = Witnesses()
+        self._usual = Usual()
         self._runner = None if model is None else _Runner(model)
         self._on_failure = on_failure
         self._clock = -np.inf
@@ -194,6 +264,8 @@ class Judge:
         evidence = evidence.of(known)
         logits = self._logits(evidence)
         odds = suspicion(evidence, logits, judged.flags[compared])
+        if logits is not None:
+            odds -= self._usual.take(batch.series[compared], batch.time[compared], odds)
         # particles that stand above their neighbours are believed where a camera sees the haze
         odds -= HAZE_ODDS * judged.haze[compared] * (evidence.residual > 0)
         score, flags = self._fused(judged, compared, evidence, logits, odds)
@@ -280,17 +352,28 @@ class Judge:
             **rest,
             "witnesses": others,
             "judge_clock": None if np.isinf(self._clock) else self._clock,
+            "model": self.model.hex(),
         }
-        return {**arrays, **{f"witnesses.{name}": array for name, array in more.items()}}, rest
+        for room, found in (("witnesses", more), ("usual", self._usual.dump())):
+            arrays = {**arrays, **{f"{room}.{name}": array for name, array in found.items()}}
+        return arrays, rest
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], rest: Mapping[str, Any]) -> None:
-        """Takes the memory that `dump` gave; the model stays."""
+        """Takes the memory that `dump` gave; the model stays.
+
+        Raises:
+            ValueError: it was dumped with another model, or after the model had failed.
+        """
+        if arrays["usual.level"].size and rest["model"] != self.model.hex():
+            raise ValueError("it was remembered with another model")
+
+        def of(room: str) -> dict[str, NDArray[Any]]:
+            return {n.removeprefix(room): arrays[n] for n in arrays if n.startswith(room)}
+
         rules = Rules.load(arrays, rest)
-        own = {
-            name.removeprefix("witnesses."): arrays[name] for name in arrays if name.startswith("witnesses.")
-        }
-        witnesses = Witnesses.load(own, rest["witnesses"])
+        witnesses = Witnesses.load(of("witnesses."), rest["witnesses"])
         clock = rest["judge_clock"]
+        self._usual.load(of("usual."))
         self.rules, self.witnesses = rules, witnesses
         self._clock = -np.inf if clock is None else float(clock)
 

@@ -147,7 +147,7 @@ class Rules:
         flags = np.where((value < low) | (value > high), int(Flag.RANGE), 0)
         history = np.zeros(series.size)
         rows = np.flatnonzero(~(np.isnan(time) | np.isnan(value)))
-        for part in _rounds(series[rows]):
+        for part in rounds(series[rows]):
             now = rows[part]
             found, seen = self._round(series[now], time[now], value[now], flags[now] != 0)
             flags[now] |= found
@@ -346,7 +346,7 @@ class Rules:
             "cameras": cameras,
             "clock": None if np.isinf(self._clock) else self._clock,
             "senders": [[kid.hex(), *known] for kid, known in self._senders.items()],
-            "pairs": self.numbers.pairs,
+            "pairs": list(self.numbers.pairs),
         }
 
     @classmethod
@@ -365,7 +365,7 @@ class Rules:
         return rules
 
 
-def _rounds(series: NDArray[np.int64]) -> list[NDArray[np.intp]]:
+def rounds(series: NDArray[np.int64]) -> list[NDArray[np.intp]]:
     """Positions of the first element of each series, of the second, and so on."""
     order = np.argsort(series, kind="stable")
     ordered = series[order]

@@ -17,6 +17,9 @@ from sensorhub.quality.training.grids import Grid
 
 _HOUR: Final = 3600.0
 _DAY: Final = 86_400.0
+#: Share of the nodes that are blended with another, and how much of the difference from it they take over.
+_BLENDED: Final = 0.7
+_SHARE: Final = (-0.35, 0.6)
 #: Seconds of a step of the shapes, which are averaged to the cadence.
 _FINE: Final = 120.0
 #: By kind of event: how much of it the channels of the node see, lowest and highest, in units; (1, 1) is what it is.
@@ -174,6 +177,36 @@ def other_yards(grid: Grid, rng: np.random.Generator) -> Grid:
             new = np.where(np.isfinite(v), np.clip(new, 0, 100), v)
         grain = 0.1 if p.unit < 100 else 1.0
         values[c] = np.round(new / grain) * grain
+    return replace(grid, values=values)
+
+
+def blended(grid: Grid, rng: np.random.Generator) -> Grid:
+    """The network with nodes that are none of it: most take over a part of what another differs from them by, or differ more.
+
+    A few nodes over and over would teach what these nodes are like; so no two turns see the same.
+    """
+    values = {c: v.copy() for c, v in grid.values.items()}
+    count = len(grid.nodes)
+    for k in range(count if count > 1 else 0):
+        if rng.random() > _BLENDED:
+            continue
+        other = int(rng.choice([j for j in range(count) if j != k]))
+        share = rng.uniform(*_SHARE)
+        for c, v in grid.values.items():
+            p = profiles.BY_CHANNEL[c]
+            mine, theirs = v[:, k], v[:, other]
+            both = np.isfinite(mine) & np.isfinite(theirs)
+            if np.count_nonzero(both) < 0.7 * np.count_nonzero(np.isfinite(mine)):
+                continue  # too little would be left
+            if p.offset:
+                low, high = (np.log(np.maximum(x, 0) + p.offset) for x in (mine, theirs))
+                new = np.maximum(np.exp(low + share * (high - low)) - p.offset, 0)
+            else:
+                new = mine + share * (theirs - mine - np.median((theirs - mine)[both]))
+            if c == "humidity":
+                new = np.clip(new, 0, 100)
+            grain = 0.1 if p.unit < 100 else 1.0
+            values[c][:, k] = np.round(new / grain) * grain
     return replace(grid, values=values)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sensorhub.quality.evidence import Evidence, Rows, Witnesses
 from sensorhub.quality.model import CLASSES, LOCAL
-from sensorhub.quality.training.events import far_apart, other_yards
+from sensorhub.quality.training.events import blended, far_apart, other_yards
 from sensorhub.quality.training.faults import BETWEEN, Faulty, inject
 from sensorhub.quality.training.grids import Grid
 
@@ -43,6 +43,7 @@ class Examples:
         residual: float32 (N,).
         support: float32 (N,).
         moving: float32 (N,).
+        run: float32 (N,).
     """
 
     window: NDArray[np.float16]
@@ -55,6 +56,7 @@ class Examples:
     residual: NDArray[np.float32]
     support: NDArray[np.float32]
     moving: NDArray[np.float32]
+    run: NDArray[np.float32]
 
     @classmethod
     def joined(cls, parts: list[Examples]) -> Examples:
@@ -121,32 +123,37 @@ def examples_of(
                 evidence.residual[take],
                 evidence.support[take],
                 evidence.moving[take],
+                evidence.run[take],
             )
         )
     return Examples.joined(parts)
 
 
 def variations(grid: Grid, rng: np.random.Generator, rounds: int) -> Iterator[tuple[Grid, bool]]:
-    """The network itself, and networks made of it: fewer nodes, other cadences, other yards, far apart.
+    """The network itself, and networks made of it: fewer nodes, other cadences, other yards, far apart, blended nodes.
 
     With each: whether nodes speak one after the other.
     """
-    # a network that is far apart as it is has nothing to learn from being stretched
-    close = np.ptp(grid.latitude) * 111.2 < 30
+    # a network that is far apart as it is has nothing to learn from being stretched, and its nodes have too little in common
+    close = bool(np.ptp(grid.latitude) * 111.2 < 30)
     for number in range(rounds):
-        kind = number % 5
-        if kind == 0 or len(grid.nodes) < 3:
-            yield grid, False
-        elif kind == 1:
-            yield grid, True
-        elif kind == 2:
-            few = int(rng.integers(2, len(grid.nodes)))
-            yield grid.only(sorted(rng.choice(len(grid.nodes), few, replace=False).tolist())), False
-        elif kind == 3:
-            varied = other_yards(grid, rng)
-            yield (varied.every(int(rng.choice([3, 6]))) if grid.cadence <= 900 else varied), False
-        else:
-            yield far_apart(other_yards(grid, rng), rng) if close else grid, False
+        varied, live = _variation(grid, rng, number % 5, close)
+        # every second turn of the five
+        yield (blended(varied, rng) if close and number // 5 % 2 else varied), live
+
+
+def _variation(grid: Grid, rng: np.random.Generator, kind: int, close: bool) -> tuple[Grid, bool]:
+    if kind == 0 or len(grid.nodes) < 3:
+        return grid, False
+    if kind == 1:
+        return grid, True
+    if kind == 2:
+        few = int(rng.integers(2, len(grid.nodes)))
+        return grid.only(sorted(rng.choice(len(grid.nodes), few, replace=False).tolist())), False
+    if kind == 3:
+        varied = other_yards(grid, rng)
+        return (varied.every(int(rng.choice([3, 6]))) if grid.cadence <= 900 else varied), False
+    return (far_apart(other_yards(grid, rng), rng) if close else grid), False
 
 
 def beside(parts: list[Faulty]) -> Faulty:

@@ -128,6 +128,7 @@ def held_back(grids: list[Grid], seed: int, unlearnt: list[tuple[str, ...]] | No
                     evidence.residual[rows],
                     evidence.support[rows],
                     evidence.moving[rows],
+                    evidence.run[rows],
                 )
             )
             names += [channels[c] for c in channel[rows]]
