@@ -182,7 +182,8 @@ class Line(threading.Thread):
 class Board:
     """A mock of a chip's boot loader as a process, at a port that it chooses.
 
-    The mock gives up after 50 ms without an acknowledgement of what it is read for, which a busy computer does not keep.
+    The mock gives up after 50 ms without an acknowledgement of what it is read for, and 3 s after the last write, which a busy
+    computer does not keep.
     """
 
     PATIENT = """
@@ -202,6 +203,7 @@ def patient_stream(board, *arguments):
 
 
 server.perform_read_flash_stream = patient_stream
+server._FLASH_END_IDLE_SEC = 600.0
 
 
 def dump(*_):

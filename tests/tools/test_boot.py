@@ -74,6 +74,7 @@ def test_from_the_tool_to_the_first_proof_that_verifies(
             "127.0.0.1",
             "--timeout",
             LONG,
+            "--verbose",
         ),
         FLASH_GATEWAY_TOKEN=gateway.TOKEN,
         PYTHONPATH=str(HERE / "impatient"),

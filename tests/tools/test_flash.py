@@ -159,7 +159,7 @@ def test_a_hash_that_does_not_come_back_is_told(tool, board, image_file):
 def test_a_board_that_is_unplugged_in_the_middle_is_told(tool, board, image_file, tmp_path):
     line = Line(board.port, lambda data, sent: data if sent < 60_000 else None)
     impatient = tmp_path / "esptool.cfg"
-    impatient.write_text("[esptool]\ntimeout = 1\nwrite_block_attempts = 1\nconnect_attempts = 1\n")
+    impatient.write_text("[esptool]\ntimeout = 30\nwrite_block_attempts = 1\nconnect_attempts = 1\n")
     run = tool.node(line.url, image_file, "--no-backup", ESPTOOL_CFGFILE=str(impatient))
     assert run.returncode in (Exit.UNPLUGGED, Exit.NO_PORT), run.stdout + run.stderr
     ended(run, run.returncode)
@@ -195,6 +195,10 @@ def test_nobody_at_the_port(tool, image_file):
         ("[Errno 2] could not open port /dev/ttyUSB0: No such file or directory", Exit.NO_PORT),
         ("Failed to connect to ESP32: No serial data received.", Exit.NO_ANSWER),
         ("Connected to ESP32 on /dev/ttyUSB0:\nSerialException: device reports readiness", Exit.UNPLUGGED),
+        (
+            "Connected to ESP32 on rfc2217://h:1:\nNOTE: Failed to get VID/PID of a device\nWriting at 0x00010000 40.0%",
+            Exit.UNPLUGGED,
+        ),
         (
             "Connected to ESP32 on /dev/ttyUSB0:\nA fatal error occurred: MD5 of file does not match",
             Exit.VERIFY,

@@ -354,9 +354,10 @@ def failure(command: str, said: str, port: str) -> FlashError:
     reasons = [
         line
         for line in said.splitlines()
-        if re.search(r"error|fail|exception", line, re.I) and not line.startswith("Note:")
+        if re.search(r"error|fail|exception", line, re.I) and not re.search(r"\bnote: ", line, re.I)
     ]
-    reason = (reasons[-1] if reasons else "esptool failed").strip()
+    # its command line ends without a word when it writes to a connection that the other side has closed (EPIPE)
+    reason = reasons[-1].strip() if reasons else "esptool ended without a word, as when a connection breaks"
     reason = reason.removeprefix("ERROR: ").removeprefix("A fatal error occurred: ")
 
     def has(pattern: str) -> bool:
@@ -382,7 +383,7 @@ def failure(command: str, said: str, port: str) -> FlashError:
         return FlashError(Exit.WRONG_CHIP, reason)
     if has(r"MD5 of file does not match|Hash of data .*not|digest mismatch|File .*MD5"):
         return FlashError(Exit.VERIFY, f"the flash does not hold what was written: {reason}")
-    if has(
+    if not reasons or has(
         r"SerialException|device reports readiness|socket disconnected|Connection (reset|lost|closed)|Broken pipe|"
         r"Input/output error|not configured|No serial data received|Packet content transfer stopped|Write timeout|timed out|"
         r"lost connection|said nothing|Port is closed"
