@@ -5,8 +5,8 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from sensorhub.quality.training.grids import Grid
 _PART = 30_000
 #: Networks that are looked at beside each other: more are quicker, fewer are shared out better.
 _TOGETHER = 5
+#: Share of the turns in which nodes measure less: witnesses and replays of one channel are other ones than of four.
+_FEWER_CHANNELS: Final = 0.4
 #: A small network is varied at most this many times as often as the largest.
 _MOST_ROUNDS = 3.0
 #: Weight of sound readings between dead ones, each an alarm of its own if it is called faulty.
@@ -130,7 +132,7 @@ def examples_of(
 
 
 def variations(grid: Grid, rng: np.random.Generator, rounds: int) -> Iterator[tuple[Grid, bool]]:
-    """The network itself, and networks made of it: fewer nodes, other cadences, other yards, far apart, blended nodes.
+    """The network itself, and networks made of it: fewer nodes, other cadences, other yards, far apart, blended nodes, fewer channels.
 
     With each: whether nodes speak one after the other.
     """
@@ -138,8 +140,14 @@ def variations(grid: Grid, rng: np.random.Generator, rounds: int) -> Iterator[tu
     close = bool(np.ptp(grid.latitude) * 111.2 < 30)
     for number in range(rounds):
         varied, live = _variation(grid, rng, number % 5, close)
-        # every second turn of the five
-        yield (blended(varied, rng) if close and number // 5 % 2 else varied), live
+        if close and number // 5 % 2:  # every second turn of the five
+            varied = blended(varied, rng)
+        if rng.random() < _FEWER_CHANNELS:
+            channels = list(varied.values)
+            few = min(int(rng.choice([1, 1, 2, 3])), len(channels))
+            chosen = rng.choice(len(channels), few, replace=False)
+            varied = replace(varied, values={channels[k]: varied.values[channels[k]] for k in sorted(chosen)})
+        yield varied, live
 
 
 def _variation(grid: Grid, rng: np.random.Generator, kind: int, close: bool) -> tuple[Grid, bool]:
