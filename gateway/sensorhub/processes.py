@@ -233,7 +233,7 @@ def _quality(settings: Settings, _environ: Mapping[str, str], stop: threading.Ev
     snapshot = settings.data_dir / "quality.state"
     quality = settings.quality
     by_model = quality.judge == "model"
-    client = LogClient(settings.data_dir / "run" / "log.sock")
+    client = LogClient(settings.data_dir / "run" / "log.sock", stop=stop)
     try:
         _follow(
             "quality",

@@ -317,3 +317,20 @@ def test_long_paths(tmp_path, writer):
 
 def test_artefacts_may_be_appended(client):
     assert client.append([encode_entry(ArtefactEntry(1, "rules", bytes(32), "rules/1"))]) == 0
+
+
+def test_a_client_that_shall_stop_waits_for_no_server(tmp_path):
+    stop = threading.Event()
+    client = LogClient(tmp_path / "gone.sock", timeout=3600.0, stop=stop)
+    found = []
+
+    def ask():
+        with pytest.raises(AppendError, match="cannot reach") as caught:
+            client.append([b"x"])
+        found.append(caught.value.uncertain)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    stop.set()
+    thread.join(300)
+    assert found == [False]

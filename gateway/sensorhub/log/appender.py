@@ -298,11 +298,15 @@ class LogClient:
     Args:
         path: the server's socket. It may come and go: each request connects again when it has to.
         timeout: seconds for one `append`, connecting and commit included.
+        stop: once it is set, a server that is not there is not waited for.
     """
 
-    def __init__(self, path: Path | str, *, timeout: float = 30.0) -> None:
+    def __init__(
+        self, path: Path | str, *, timeout: float = 30.0, stop: threading.Event | None = None
+    ) -> None:
         self.path = Path(path)
         self._timeout = timeout
+        self._stop = threading.Event() if stop is None else stop
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
 
@@ -381,11 +385,10 @@ class LogClient:
                     connection.connect(address)
             except OSError as error:
                 connection.close()
-                if time.monotonic() + _CONNECT_PAUSE >= deadline:
+                if time.monotonic() + _CONNECT_PAUSE >= deadline or self._stop.wait(_CONNECT_PAUSE):
                     raise AppendError(
                         f"cannot reach the log writer at {self.path}: {error.strerror or error}; is the ingest running?"
                     ) from error
-                time.sleep(_CONNECT_PAUSE)
                 continue
             self._connection = connection
             return connection
