@@ -22,9 +22,6 @@ PARTITION = 2  # on trial is the image in an OTA partition: the bootloader choos
 NONE = 255
 TRIES = 3  # starts that something on trial gets, starts that may fail to load what is confirmed, and trials of one order
 SAFE_AFTER = 5  # failed starts until safe mode
-RENEWED = (
-    "reflashed"  # a file that says that the software was renewed by cable: what failed before counts no more
-)
 LEAVE_AFTER = 10  # and until the other application gets its turn: safe mode fails too
 
 _FORMAT = ">7B7I"
@@ -187,13 +184,6 @@ def start(root="", nvs=None):
     import os
 
     life = Life(nvs or Nvs())
-    try:
-        os.remove(
-            root + "/" + RENEWED
-        )  # first: one that cannot be removed must not make every start the first
-        life.failures = life.unloaded = 0
-    except OSError:
-        pass  # as a rule there is none
     cause = machine.reset_cause()
     life.start(cause in (machine.PWRON_RESET, machine.DEEPSLEEP_RESET))
     if cause != machine.DEEPSLEEP_RESET:  # a node that sleeps looks at its flash when it is switched on

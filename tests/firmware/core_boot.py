@@ -5,7 +5,6 @@ import sys
 
 sys.path.insert(0, os.getenv("PROJECT") + "/firmware/sim")
 
-import machine
 import nodeboot
 from nodeboot import NONE, PARTITION, SAFE_AFTER, TRIES, Life
 
@@ -182,31 +181,6 @@ def test_power_cut_at_every_change_leaves_a_whole_state():
             break
         cut += 1
     assert cut >= 12
-
-
-def test_a_node_whose_software_was_renewed_by_cable_counts_its_starts_anew():
-    root = os.getcwd() + "/renewed"
-    os.mkdir(root)
-    nvs = Nvs()
-    for _ in range(SAFE_AFTER + 2):
-        life = boot(nvs)
-    assert life.safe
-    life.begin_config(3)
-    life.failures = SAFE_AFTER + 2
-    life.config_trial = 0
-    life.save()
-    with open(root + "/" + nodeboot.RENEWED, "w"):
-        pass
-    machine.reset_cause = lambda: machine.SOFT_RESET
-    life = nodeboot.start(root, nvs)
-    assert (life.failures, life.unloaded, life.safe) == (1, 0, False)
-    assert life.config_seen == 3  # all else is as it was
-    assert nodeboot.RENEWED not in os.listdir(root)
-    for _ in range(SAFE_AFTER):
-        life = nodeboot.start(root, nvs)
-    assert life.safe
-    os.mkdir(root + "/" + nodeboot.RENEWED)  # what cannot be removed would let every start be the first
-    assert nodeboot.start(root, nvs).safe
 
 
 def test_the_slot_goes_on_the_import_path_and_a_node_without_slots_starts_too():
