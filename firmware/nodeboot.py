@@ -7,7 +7,7 @@ Something new - an application, a configuration - is first on trial. The first r
 it. When the node starts TRIES times without one, or the application gives up, the former one comes back. Every start
 counts as failed until a receipt comes or the node has run well for some minutes.
 
-A confirmed application whose files are not what was installed, that several starts cannot load, or that does not even get
+A confirmed application whose files are not what was installed, that cannot be loaded, or that does not even get
 through safe mode gives way to the other one (slots.py).
 """
 
@@ -20,7 +20,7 @@ import machine
 SLOTS = ("app_a", "app_b")
 PARTITION = 2  # on trial is the image in an OTA partition: the bootloader chooses, and falls back by itself
 NONE = 255
-TRIES = 3  # starts that something on trial gets, starts that may fail to load what is confirmed, and trials of one order
+TRIES = 3  # starts that something on trial gets, and trials that one order gets
 SAFE_AFTER = 5  # failed starts until safe mode
 LEAVE_AFTER = 10  # and until the other application gets its turn: safe mode fails too
 
@@ -61,8 +61,7 @@ class Nvs:
 class Life:
     """The record.
 
-    Attributes: `failures`, failed starts since the node was last well, this one included; `unloaded`, those of them at which the
-    confirmed application could not be loaded; `slot`, the confirmed application (0 or
+    Attributes: `failures`, failed starts since the node was last well, this one included; `slot`, the confirmed application (0 or
     1), `trial` the one on trial or NONE; `update`, the highest sequence number of an update that was begun, and
     `update_tries`, how often (TRIES when it is confirmed); `version` and `minimum`, the version on trial and the lowest
     that may ever be installed, `next_minimum` what that becomes by confirmation; `config`, the confirmed configuration,
@@ -79,7 +78,7 @@ class Life:
 
     def _set(self, fields):
         (
-            _, self.failures, self.slot, self.trial, self.update_tries, self.config_tries, self.unloaded,
+            _, self.failures, self.slot, self.trial, self.update_tries, self.config_tries, _,
             self.update, self.version, self.minimum, self.next_minimum,
             self.config, self.config_trial, self.config_seen,
         ) = fields  # fmt: skip
@@ -87,8 +86,7 @@ class Life:
     def save(self):
         """Make it durable: one NVS entry, which the chip replaces whole or not at all."""
         blob = struct.pack(
-            _FORMAT, _VERSION, self.failures, self.slot, self.trial, self.update_tries, self.config_tries,
-            self.unloaded,
+            _FORMAT, _VERSION, self.failures, self.slot, self.trial, self.update_tries, self.config_tries, 0,
             self.update, self.version, self.minimum, self.next_minimum,
             self.config, self.config_trial, self.config_seen,
         )  # fmt: skip
@@ -134,7 +132,7 @@ class Life:
             self.config = self.config_trial
             self.config_trial = 0
             self.config_tries = TRIES
-        self.failures = self.unloaded = 0
+        self.failures = 0
         self.save()
         return passed
 
@@ -147,7 +145,7 @@ class Life:
         # a configuration never begins while an application is on trial, nor the other way round
         self.trial = NONE
         self.config_trial = 0
-        self.failures = self.unloaded = 0
+        self.failures = 0
 
     def leave_safe_mode(self):
         """Let the next start be a normal one; when that fails too, safe mode comes back."""
@@ -203,18 +201,7 @@ def start(root="", nvs=None):
 
 
 def failed(life, root=""):
-    """The application cannot be loaded, for lack of memory perhaps. True when another one starts next.
+    """The application cannot be loaded. True when another one starts next."""
+    import slots
 
-    What is on trial has its TRIES starts anyway. One that is confirmed loaded before, and its files were compared at this very
-    start: it gives way only after TRIES starts that could not load it.
-    """
-    if life.trial != NONE:
-        return False
-    life.unloaded = min(life.unloaded + 1, TRIES)
-    if life.unloaded == TRIES:
-        import slots
-
-        if slots.leave(life, root, True):
-            return True
-    life.save()
-    return False
+    return slots.leave(life, root)

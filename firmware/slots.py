@@ -73,15 +73,14 @@ def check(life, root):
     try:
         installed(root + "/" + SLOTS[life.active])
     except RottenError as error:
-        if leave(life, root, True):
+        if leave(life, root):
             print("%s has rotted: the other application starts" % error)
             check(life, root)
 
 
-def leave(life, root, again=False):
+def leave(life, root):
     """Start the other application from now on: a trial ends; a confirmed one gives way to what was there before, if that is
-    whole and not below the minimum version. False when there is none. `again`: it was good when it was installed, and the order
-    that brought it may bring it again."""
+    whole and not below the minimum version. False when there is none."""
     if life.trial == PARTITION:
         return False
     if life.trial == NONE:
@@ -94,7 +93,5 @@ def leave(life, root, again=False):
         if version is None or version < life.minimum:
             return False
         life.slot = other
-        if again:
-            life.update_tries = 0
     life.give_up()
     return True

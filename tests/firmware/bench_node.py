@@ -269,9 +269,7 @@ def bench():
         dead = run(work / "dead", broker.port, 1, MESSAGES, 0.01, 0, away=True, dead=True)
         if isinstance(dead, str):
             raise SystemExit(dead)
-        print(
-            f"    with flash that takes none   {dead['live']:8,} bytes, {dead['receipted']} messages receipted"
-        )
+        print(f"    with flash that takes none   {dead['live']:8,} bytes, {dead['receipted']} messages receipted")
         low, high = 20, 400
         while high - low > 2:
             middle = (low + high) // 2

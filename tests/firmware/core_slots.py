@@ -9,8 +9,8 @@ sys.path.insert(0, os.getenv("PROJECT") + "/firmware/sim")
 import machine
 import nodeboot
 import slots
-from core_boot import Nvs, PowerCut
-from nodeboot import LEAVE_AFTER, NONE, PARTITION, SAFE_AFTER, TRIES, Life
+from core_boot import Nvs
+from nodeboot import LEAVE_AFTER, NONE, PARTITION, SAFE_AFTER, Life
 from sensornode import updates
 
 FILES = (
@@ -156,74 +156,15 @@ def test_an_image_in_a_partition_is_not_looked_at():
     assert not nodeboot.failed(flash.life, flash.root)
 
 
-def unloadable(flash, starts):
-    """Starts whose import fails; returns what each of them found: (slot, whether the other one starts next)."""
-    return [(flash.boot(), nodeboot.failed(flash.life, flash.root)) for _ in range(starts)]
-
-
-def test_one_that_three_starts_cannot_load_gives_way_though_its_files_are_right():
+def test_one_that_cannot_be_loaded_gives_way_though_its_files_are_right():
     flash = Flash(0, 1, slot=1)
-    assert unloadable(flash, TRIES) == [(1, False), (1, False), (1, True)]
+    assert flash.boot() == 1
+    assert nodeboot.failed(flash.life, flash.root)
     assert flash.boot() == 0
-    assert flash.life.unloaded == 0
     flash.rot(1)
     os.rename(flash.path(1), flash.root + "/away")
-    assert unloadable(flash, 2 * TRIES) == [(0, False)] * 2 * TRIES
+    assert not nodeboot.failed(flash.life, flash.root)
     assert flash.boot() == 0
-
-
-def test_an_import_that_fails_now_and_then_changes_nothing_for_good():
-    """Too little memory in one piece, say, or a byte that was read wrongly."""
-    flash = Flash(0, 1, slot=1)
-    for _ in range(5):
-        assert unloadable(flash, TRIES - 1) == [(1, False)] * (TRIES - 1)
-        assert flash.boot() == 1
-        flash.life.well(False)  # it ran for some minutes, or a receipt came
-    assert Life(flash.nvs).slot == 1
-
-
-def test_one_on_trial_that_cannot_be_loaded_has_its_starts_like_any_other():
-    flash = Flash(0, 1)
-    Life(flash.nvs).begin_update(1, 1, 20, 10)
-    assert unloadable(flash, TRIES) == [(1, False)] * TRIES
-    assert flash.boot() == 0
-    assert not flash.life.on_trial
-    assert flash.life.takes_update(1)
-
-
-def test_what_gave_way_may_come_again_by_the_same_order_but_not_what_only_failed():
-    for spoil, again in (
-        (lambda flash: flash.rot(1), True),
-        (lambda flash: unloadable(flash, TRIES), True),
-        (lambda flash: [flash.boot() for _ in range(LEAVE_AFTER)], False),
-    ):
-        flash = Flash(0, 1)
-        Life(flash.nvs).begin_update(7, 1, 20, 10)
-        assert flash.boot() == 1
-        flash.life.well(True)
-        assert not flash.life.takes_update(7)
-        spoil(flash)
-        assert flash.boot() == 0
-        assert flash.life.takes_update(7) == again
-        assert not flash.life.takes_update(6)
-        assert flash.life.minimum == 10
-
-
-def test_a_power_cut_at_every_change_of_starts_that_cannot_load_leaves_one_of_two():
-    for cut in range(2 * TRIES + 1):
-        flash = Flash(0, 1, slot=1)
-        flash.nvs.power = cut
-        try:
-            unloadable(flash, TRIES)
-        except PowerCut:
-            assert cut < 2 * TRIES
-        else:
-            assert cut == 2 * TRIES
-        flash.nvs.power = None
-        life = Life(flash.nvs)
-        assert life.slot == (cut < 2 * TRIES)  # until the last change is whole
-        assert life.unloaded < TRIES
-        assert flash.boot() == life.slot
 
 
 def test_what_nobody_has_written_down_never_takes_the_place_of_a_confirmed_one():
@@ -231,7 +172,7 @@ def test_what_nobody_has_written_down_never_takes_the_place_of_a_confirmed_one()
     flash.seal(0)
     for _ in range(2 * LEAVE_AFTER):
         assert flash.boot() == 0
-    assert unloadable(flash, TRIES)[-1] == (0, False)
+    assert not nodeboot.failed(flash.life, flash.root)
     flash.rot(0)
     assert flash.boot() == 0
 
