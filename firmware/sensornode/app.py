@@ -96,7 +96,6 @@ class App:
             config.spool_segments,
             self.state.count_dropped,
             longest=MESSAGE,
-            lapsed=self.state.lapsed,
         )
         if self.state.fresh:
             self.spool.clear()  # whatever is there was signed by another key
@@ -161,9 +160,6 @@ class App:
         self._unkept = None  # number of the message that is being signed and is not in the spool yet
         self._slot = 0
         self._told = {}  # own channels: last value reported
-        self._spool_told = "ok"
-        self._unread = 0  # of the spool, noted already
-        self._mind_spool()
         self._tasks = []
         for source in self.sources:
             self._load(source)
@@ -233,7 +229,6 @@ class App:
             "receipt": self.spool.freed,
             "dropped": self.state.dropped,
             "damaged": self.spool.damaged,
-            "spool": self.spool.state,
             "sensor_errors": self.sensor_errors,
             "missed": self.missed,
             "last_error": self.last_error or str(self.link.error or ""),
@@ -384,8 +379,6 @@ class App:
         unix = self.clock.unix_ms(self.clock.uptime_ms() + LEAD_MS)
         if unix is None or self.life and self.life.on_trial:
             return True
-        if self.state.lapsed > (self.spool.last[1] if self.spool.last else 0):
-            return True  # flash takes no messages: what is not sent at once is lost
         every = self.config.publish // self.config.interval
         return (unix // 1000 + self.config.interval // 2) // self.config.interval % every == 0
 
@@ -499,27 +492,15 @@ class App:
         state = self.state
         seq = self._unkept = state.take_seq()
         message = await cose.data(self.key, state.boot, seq, state.prev, quality, uptime, payload)
-        state.prev = self.spool.append(state.boot, seq, message)
-        self._unkept = None
-        self._mind_spool()
+        try:
+            state.prev = self.spool.append(state.boot, seq, message)
+        except OSError as error:
+            self.last_error = "spool: %s" % error
+            state.count_dropped(1)
+            return
+        finally:
+            self._unkept = None
         self.link.wake()
-
-    def _mind_spool(self):
-        """Have it written down when flash does not hold what it should, before the gateway hears of it, and say so."""
-        state = self.state
-        spool = self.spool
-        said = spool.state
-        if said == "ok":
-            if spool.last and spool.last[1] >= state.lapsed:
-                state.lapse(0)
-        elif spool.in_memory:
-            state.lapse(max(state.lapsed, state.limit))
-        elif spool.unread > self._unread:
-            state.lapse(state.next)
-        self._unread = spool.unread
-        if said != self._spool_told:
-            self._spool_told = said
-            self.link.tell("spool", said)
 
     def _signing_key(self, nvs):
         """The node's key; the public half, which takes long to compute, is kept with a mark of whose it is."""
@@ -536,8 +517,6 @@ class App:
     async def _announce(self):
         channels = [pair for source in self.sources for pair in source.channels]
         channels.extend(OWN_CHANNELS)
-        oldest = self.spool.oldest() or self._unkept or self.state.next
-        self._mind_spool()
         return await cose.announce(
             self.key,
             self.state.boot,
@@ -549,5 +528,5 @@ class App:
             __version__,
             channels,
             self.config.claim,
-            oldest,
+            self.spool.oldest() or self._unkept or self.state.next,
         )

@@ -213,8 +213,6 @@ class Link:
                 moved = ticks_ms()
             if len(sent) < WINDOW:
                 record = self._spool.next(self._message)
-                if not record and not client.unacked:
-                    record = self._spool.overdue(self._message)
                 if record:
                     length, _, seq = record
                     if not sent:
@@ -229,7 +227,7 @@ class Link:
                 self._news = False
                 await client.publish(self._topic + "status", self._status("online"), 1, True)
             waited = ticks_diff(ticks_ms(), moved) / 1000
-            look = 0.1 if self._spool.state == "late" else 1 if self.picture else self._patience
+            look = 1 if self.picture else self._patience
             if not sent:
                 await self._pause(look)
             elif waited < self._patience:

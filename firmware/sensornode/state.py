@@ -4,8 +4,7 @@ Sequence numbers are reserved in NVS in blocks, before the first of a block is u
 write. After a reset the numbering goes on
   * behind the newest message of the spool when the spool is whole: every message is spooled before it is sent, so
     whatever was numbered higher never left the node;
-  * at the end of the reserved block otherwise: up to a block of numbers is left out, none comes twice. That is so, too, after
-    messages were sent that flash did not take: before one leaves, `lapsed` is set to the end of its block.
+  * at the end of the reserved block otherwise: up to a block of numbers is left out, none comes twice.
 `prev` goes on from the newest intact message of the spool. Was that message not the last one sent (the spool was
 erased, or its newest record rotted), then the gateway finds a broken chain and reports a gap, as it should.
 """
@@ -24,8 +23,7 @@ class State:
 
     Attributes: `secret` (the private key, 32 bytes: never print it), `fresh` (this is the key's first boot),
     `boot`, `prev` (SHA-256 of the last message, 32 zero bytes for none), `dropped` (messages lost to a full spool
-    over the node's life), `limit` (the first number that is not reserved), `lapsed` (of the numbers below flash may hold more,
-    or less, than was known when it was set; 0 when all is well).
+    over the node's life).
     """
 
     def __init__(self, nvs, random=os.urandom):
@@ -39,9 +37,8 @@ class State:
         nvs.set_int("boot", self.boot)
         nvs.commit()
         self.dropped = nvs.get_int("dropped", 0)
-        self.lapsed = nvs.get_int("lapsed", 0)
-        self.limit = nvs.get_int("seq", 1)
-        self._next = self.limit
+        self._limit = nvs.get_int("seq", 1)  # the first number that is not reserved
+        self._next = self._limit
         self.prev = bytes(32)
 
     def resume(self, last, clean):
@@ -49,7 +46,7 @@ class State:
         if last is None:
             return
         _, seq, self.prev = last
-        if clean and seq >= max(self.lapsed, self.limit - BLOCK - 1) or seq >= self.limit:
+        if clean and seq >= self._limit - BLOCK - 1 or seq >= self._limit:
             self._next = seq + 1
 
     @property
@@ -59,21 +56,14 @@ class State:
 
     def take_seq(self):
         """The next sequence number, reserved before it is returned."""
-        if self._next >= self.limit:
+        if self._next >= self._limit:
             limit = self._next + BLOCK
             self._nvs.set_int("seq", limit)
             self._nvs.commit()
-            self.limit = limit
+            self._limit = limit
         seq = self._next
         self._next += 1
         return seq
-
-    def lapse(self, seq):
-        """Set `lapsed`, durably."""
-        if seq != self.lapsed:
-            self.lapsed = seq
-            self._nvs.set_int("lapsed", seq)
-            self._nvs.commit()
 
     def count_dropped(self, messages):
         """Add to the count of lost messages, durably."""

@@ -194,12 +194,9 @@ def bench():
         broker = Broker(work / "broker")
         broker.start()
 
-        def run(folder, port, interval, seconds, period, heap, order=None, away=False, dead=False):
-            """Run a node; `away` takes the broker away for a third of the time, `dead` is a flash that takes no messages. What it
-            measured, or what it printed instead."""
+        def run(folder, port, interval, seconds, period, heap, order=None, away=False):
+            """Run a node; `away` takes the broker away for a third of the time. What it measured, or what it printed instead."""
             folder.mkdir()
-            for name in ("spool", "spool1", "spool2", "spool3") if dead else ():
-                (folder / name).touch()
             rows = "\n".join(
                 f"{1_700_000_000 + n}," + ",".join(f"{n + c / 7:.4f}" for c in range(CHANNELS))
                 for n in range(-100, 100_000, max(1, interval))
@@ -266,10 +263,6 @@ def bench():
         if isinstance(ordered, str):
             raise SystemExit(ordered)
         print(f"    with a signed configuration  {ordered['live']:8,} bytes ({ordered['refused']})")
-        dead = run(work / "dead", broker.port, 1, MESSAGES, 0.01, 0, away=True, dead=True)
-        if isinstance(dead, str):
-            raise SystemExit(dead)
-        print(f"    with flash that takes none   {dead['live']:8,} bytes, {dead['receipted']} messages receipted")
         low, high = 20, 400
         while high - low > 2:
             middle = (low + high) // 2

@@ -143,47 +143,6 @@ def test_an_hour_at_1_hz_without_a_broker_is_kept_and_sent_later(
     assert len(gateway.log) < 70
 
 
-def test_a_spool_that_cannot_be_read_stops_nothing_and_is_sent_when_it_can(
-    node: Node, broker: Broker, gateway: Gateway
-) -> None:
-    node.configure(sim={"speed": 36_000, "exit_at_end": False})
-    broker.stop()
-    node.start()
-    until(lambda: node.status.get("seq", 0) > 4, "some messages in the spool")
-    node.end()
-    spool = node.folder / "flash" / "spool"
-    spool.rename(spool.with_name("away"))
-    spool.touch()
-    broker.start()
-    node.start()
-    until(lambda: len(gateway.log) > 3, "messages of now")
-    until(lambda: any(status.get("spool") == "damaged" for status in gateway.status), "the node to say so")
-    node.end()
-    assert all(message.signed.seq > 64 for message in gateway.log)
-    spool.unlink()
-    spool.with_name("away").rename(spool)
-    node.configure()
-    node.start()
-    assert node.wait() == 0
-    assert sorted(set(gateway.times)) == [START + 3600 * n for n in range(ROWS)]
-    assert gateway.clones == 0
-    assert not gateway.refused
-    assert node.status["spool"] == "ok"
-
-
-def test_while_flash_takes_nothing_a_node_measures_and_sends(node: Node, gateway: Gateway) -> None:
-    node.configure(sim={"speed": 36_000})
-    (node.folder / "flash").mkdir()
-    for name in ("spool", "spool1", "spool2", "spool3"):
-        (node.folder / "flash" / name).touch()
-    node.start()
-    assert node.wait() == 0
-    assert gateway.times == [START + 3600 * n for n in range(ROWS)]
-    assert gateway.gaps == gateway.clones == 0
-    assert node.status["spool"] == "memory"
-    assert node.status["dropped"] == 0
-
-
 @pytest.mark.parametrize("publish", [1, 4])
 def test_a_node_that_sleeps_between_its_samples_loses_none(
     publish: int, node: Node, gateway: Gateway
