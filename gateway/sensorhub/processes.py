@@ -345,11 +345,13 @@ def prove(data_dir: Path, index: int, *, tlog: bool = False) -> bytes:
         log = stack.enter_context(contextlib.closing(LogReader(data_dir / "log")))
         known = None
         # the store only makes it quick: without one, or with a bad one, the log itself is read
-        if (data_dir / "store.sqlite").exists():
-            with contextlib.suppress(StoreError):
-                known = stack.enter_context(contextlib.closing(SqliteReader(data_dir / "store.sqlite")))
+        with contextlib.suppress(StoreError):
+            known = stack.enter_context(contextlib.closing(SqliteReader(data_dir / "store.sqlite")))
         heads = read_heads(data_dir / "chain.sqlite", identity(log))
-        proof = prove_entry(log, index, heads=heads, known=known)
+        try:
+            proof = prove_entry(log, index, heads=heads, known=known)
+        except StoreError:
+            proof = prove_entry(log, index, heads=heads)
         return format_tlog_proof(tlog_proof(proof)) if tlog else format_proof(proof)
 
 

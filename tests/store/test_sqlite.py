@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
 import sqlite3
 import threading
 from pathlib import Path
@@ -15,7 +17,7 @@ from sensorhub.log.log import Log
 from sensorhub.log.merkle import leaf_hash
 from sensorhub.log.note import NoteSigner
 from sensorhub.log.reader import LogReader
-from sensorhub.store import ResolutionError, SqliteStore, StoreError
+from sensorhub.store import ResolutionError, SqliteReader, SqliteStore, StoreError, StoreNotBegunError
 
 START = 1_700_006_400
 DAY = 86_400
@@ -386,17 +388,105 @@ def test_only_one_process_may_write(store):
         SqliteStore(store.path)
 
 
-def test_a_file_that_is_no_store_is_named(tmp_path):
+def refusal(path, opened) -> StoreError:
+    """What is said when `opened` opens the store at `path`; the file is left as it was."""
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(StoreError) as caught:
+        opened(path)
+    assert (path.read_bytes() if path.exists() else None) == before
+    return caught.value
+
+
+@pytest.mark.parametrize("opened", [SqliteStore, SqliteReader])
+def test_a_file_that_is_no_store_is_named(tmp_path, opened):
     path = tmp_path / "store.sqlite"
     path.write_bytes(b"not a database, certainly not" * 100)
-    with pytest.raises(StoreError, match=r"store\.sqlite.*rebuild"):
-        SqliteStore(path)
+    assert re.search(r"store\.sqlite is damaged .*`sensorhub rebuild store`", str(refusal(path, opened)))
     path.unlink()
-    db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 99")
-    db.close()
-    with pytest.raises(StoreError, match="version 99"):
-        SqliteStore(path)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
+    assert re.search(r"version 99, .*`sensorhub rebuild store`", str(refusal(path, opened)))
+    path.unlink()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE recipe (name)")
+    assert "a database of something else" in str(refusal(path, opened))
+
+
+def test_a_store_that_has_not_begun_is_not_called_damaged(network, tmp_path):
+    path = tmp_path / "store.sqlite"
+    said = refusal(path, SqliteReader)
+    assert isinstance(said, StoreNotBegunError)
+    assert "there is no store at" in str(said)
+    assert "rebuild" not in str(said)
+    path.touch()  # the two moments of a writer that begins, before it has made the tables
+    for make in ("", "PRAGMA journal_mode = WAL"):
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            db.execute(make)
+        said = refusal(path, SqliteReader)
+        assert isinstance(said, StoreNotBegunError)
+        assert "nothing has been stored" in str(said)
+        assert "rebuild" not in str(said)
+    network.message("alder", START, [("temperature", 21, 0)])
+    with SqliteStore(path) as store:
+        store.apply(network.batch())
+    with contextlib.closing(SqliteReader(path)) as reader:
+        assert reader.counts()["messages"] == 1
+
+
+def test_readers_of_a_store_that_begins_see_it_whole_or_not_at_all(tmp_path):
+    paths, done, said = [tmp_path / "0.sqlite"], threading.Event(), set()
+
+    def read():
+        while not done.is_set():
+            try:
+                SqliteReader(paths[-1]).close()
+            except StoreError as error:
+                said.add(type(error))
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    try:
+        for number in range(1, 21):
+            SqliteStore(paths[-1]).close()
+            paths.append(tmp_path / f"{number}.sqlite")
+    finally:
+        done.set()
+        for reader in readers:
+            reader.join()
+    assert said == {StoreNotBegunError}
+
+
+def test_a_store_that_was_damaged_while_open_says_so(network, tmp_path):
+    path = tmp_path / "store.sqlite"
+    for second in range(2000):
+        network.message("alder", START + second, [("temperature", second, 0)])
+    with SqliteStore(path) as store:
+        store.apply(network.batch())
+    with contextlib.closing(SqliteReader(path)) as reader:
+        assert reader.counts()["messages"] == 2000
+        with path.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * (path.stat().st_size - 4096))
+    with (
+        contextlib.closing(SqliteReader(path)) as reader,
+        pytest.raises(StoreError, match=r"is damaged.*`sensorhub rebuild store`"),
+    ):
+        reader.series("alder", "temperature", START, START + 2000, "raw")
+
+
+def test_a_full_disk_is_said_and_passes(network, store):
+    for second in range(500):
+        network.message("alder", START + second, [("temperature", second, 0)])
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(
+        StoreError, match=r"cannot be used now \(database or disk is full\): see that its disk"
+    ):
+        store.apply(network.batch())
+    store._db.execute("PRAGMA max_page_count = 1000000")
+    store.apply(network.batch(store.cursor()))
+    assert store.counts()["messages"] == 500
 
 
 def test_readings_can_be_read_with_plain_sql(network, store):

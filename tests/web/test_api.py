@@ -13,6 +13,7 @@ import pytest
 from yarl import URL
 
 import sensorhub.web
+from sensorhub import processes
 from sensorhub.channels import BY_NAME
 from sensorhub.errors import SensorhubError
 from sensorhub.flags import Flag
@@ -267,6 +268,16 @@ class TestStartingAndChanging:
         for path in self.PATHS:
             assert (await client.get(path)).status == 200, path
 
+    async def test_a_store_whose_tables_are_not_made_yet_is_starting(self, site, open_client):
+        site.store.close()
+        for file in site.data_dir.glob("store.sqlite*"):
+            file.unlink()
+        (site.data_dir / "store.sqlite").touch()
+        client = await open_client(site)
+        assert "starting" in (await ask(client, "/api/v1/nodes", 503))["error"]
+        rebuild(site.reader, site.data_dir / "store.sqlite")
+        assert await ask(client, "/api/v1/nodes")
+
     async def test_a_store_that_is_not_ready_does_not_hide_the_log(self, site, open_client):
         site.store.close()
         path = site.data_dir / "store.sqlite"
@@ -277,6 +288,18 @@ class TestStartingAndChanging:
         refusal = await ask(client, "/api/v1/nodes", 503)
         assert "rebuild store" in refusal["error"]
         assert (await client.get("/log/checkpoint")).status == 200
+
+    def test_a_proof_needs_no_store(self, site):
+        index = site.message("aotizhongxin", FIRST + 70 * HOUR, [("pm2_5", 7.5, 0.0)])
+        site.settle()
+        proof = processes.prove(site.data_dir, index)
+        site.store.close()
+        path = site.data_dir / "store.sqlite"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+        assert processes.prove(site.data_dir, index) == proof
+        path.unlink()
+        assert processes.prove(site.data_dir, index) == proof
 
     async def test_a_rebuilt_store_is_taken_up_while_serving(self, site, open_client):
         client = await open_client(site)

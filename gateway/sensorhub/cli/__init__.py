@@ -158,11 +158,11 @@ def _muted(data_dir: Path) -> Iterator[str]:
     from sensorhub.quality.reviews import WHAT, mutes, said_in
     from sensorhub.store import SqliteReader, StoreError
 
-    path = data_dir / "store.sqlite"
-    if not path.exists():
-        return
     try:
-        with contextlib.closing(SqliteReader(path)) as store, LogReader(data_dir / "log") as reader:
+        with (
+            contextlib.closing(SqliteReader(data_dir / "store.sqlite")) as store,
+            LogReader(data_dir / "log") as reader,
+        ):
             found = mutes(said_in(reader, store.artefacts(WHAT)), time.time())
     except StoreError:
         return

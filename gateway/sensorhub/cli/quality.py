@@ -60,11 +60,10 @@ def _located(node: str, channel: str, at: float, within: float) -> tuple[int, in
     if channel not in BY_NAME:
         raise SensorhubError(f"{channel!r} is no channel; see: sensorhub channels")
     path = context.settings().data_dir / "store.sqlite"
-    if path.exists():
-        with contextlib.suppress(StoreError), contextlib.closing(SqliteReader(path)) as store:
-            found = store.locate(node, channel, at)
-            if found is not None and abs(found["time"] - at) <= within:
-                return found["message"], found["record"]
+    with contextlib.suppress(StoreError), contextlib.closing(SqliteReader(path)) as store:
+        found = store.locate(node, channel, at)
+        if found is not None and abs(found["time"] - at) <= within:
+            return found["message"], found["record"]
     return None
 
 
@@ -214,8 +213,6 @@ def quality_days(
     from sensorhub.store import SqliteReader
 
     path = context.settings().data_dir / "store.sqlite"
-    if not path.exists():
-        raise SensorhubError(f"there is no store at {path}: start the gateway first, or set gateway.data_dir")
     table = Table(box=None, header_style="dim")
     for title in ("node", "day", "readings", "trusted", "score", "flags"):
         table.add_column(title, justify="right" if title in ("readings", "trusted", "score") else "left")

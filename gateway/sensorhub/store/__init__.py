@@ -3,7 +3,15 @@
 from sensorhub.store.protocol import Store
 from sensorhub.store.reader import ResolutionError, SqliteReader
 from sensorhub.store.rebuild import rebuild
-from sensorhub.store.schema import StoreError
+from sensorhub.store.schema import StoreError, StoreNotBegunError
 from sensorhub.store.sqlite import SqliteStore
 
-__all__ = ["ResolutionError", "SqliteReader", "SqliteStore", "Store", "StoreError", "rebuild"]
+__all__ = [
+    "ResolutionError",
+    "SqliteReader",
+    "SqliteStore",
+    "Store",
+    "StoreError",
+    "StoreNotBegunError",
+    "rebuild",
+]

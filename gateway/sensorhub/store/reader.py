@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from sensorhub.errors import SensorhubError
 from sensorhub.flags import FULL_SCORE, flag_names
-from sensorhub.store.schema import DAY, FIVE_MINUTES, HOUR, RECORDS, connect
+from sensorhub.store.schema import DAY, FIVE_MINUTES, HOUR, RECORDS, connect, trouble
 
 _MATRIX: Final = msgspec.json.Decoder(list[list[float | None]])
 _INTEGERS: Final = msgspec.json.Decoder(list[int])
@@ -115,6 +116,13 @@ def _nearest(rows: Rows, columns: list[int], time: float) -> tuple[float, int, i
     return least, row, columns[column]
 
 
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
 def score_of(stored: int | None) -> float | None:
     """The score 0.0 to 1.0 of a stored score 0 to 255 (to four digits), None when there is none."""
     return None if stored is None or stored < 0 else round(stored / FULL_SCORE, 4)
@@ -126,14 +134,17 @@ class SqliteReader:
     Safe for several threads; one question is answered at a time.
 
     Raises:
-        StoreError: the file is not a store of this version.
+        StoreNotBegunError: there is no store yet, or nothing in it.
+        StoreError: the file is not a store of this version. Each question raises it too, when the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.RLock()
+        # looked at before it is opened: a file that comes in between is then taken for a new one, and opened again
+        inode = _inode(path)
         self._db = connect(path, write=False)
-        self._inode = path.stat().st_ino
+        self._inode = inode
 
     def close(self) -> None:
         """Lets go of the database."""
@@ -420,14 +431,15 @@ class SqliteReader:
     def _all(self, sql: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock:
             self._reopen()
-            return self._db.execute(sql, arguments).fetchall()
+            try:
+                return self._db.execute(sql, arguments).fetchall()
+            except sqlite3.Error as error:
+                raise trouble(self.path, error) from error
 
     def _reopen(self) -> None:
-        try:
-            inode = self.path.stat().st_ino
-        except FileNotFoundError:
-            return  # in the middle of a swap: the old file still answers
-        if inode != self._inode:
+        inode = _inode(self.path)
+        # None in the middle of a swap: the old file still answers
+        if inode is not None and inode != self._inode:
             fresh = connect(self.path, write=False)
             self._db.close()
             self._db, self._inode = fresh, inode

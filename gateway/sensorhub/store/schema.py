@@ -91,16 +91,22 @@ CONTENT: Final = {
 
 
 class StoreError(SensorhubError):
-    """Raised when the store cannot be opened, or what reaches it does not continue it."""
+    """Raised when the store cannot be opened or asked, or what reaches it does not continue it."""
+
+
+class StoreNotBegunError(StoreError):
+    """Raised when there is nothing to read yet: no file, or one in which nothing has been stored."""
 
 
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     """Opens the database file at `path`; as writer it also makes the tables of a new one.
 
     Raises:
+        StoreNotBegunError: it is to be read, and there is nothing in it yet.
         StoreError: not a store, of another version, or not readable.
     """
     mode = "rwc" if write else "ro"
+    there = path.exists()
     try:
         db = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}",
@@ -109,26 +115,67 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
             check_same_thread=False,
             timeout=30,
         )
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if write:
-            # WAL lets other processes read while this one writes; with NORMAL a power cut may lose the last
-            # transactions, whole ones, cursor included, and the log brings them back.
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
-            if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {VERSION};COMMIT;")
-                version = VERSION
+        try:
+            version = _version(db)
+            if version != VERSION and not (write and version is None):
+                raise _refusal(path, version)
+            if write:
+                # WAL lets other processes read while this one writes; with NORMAL a power cut may lose the last
+                # transactions, whole ones, cursor included, and the log brings them back.
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = NORMAL")
+                if version is None:
+                    db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {VERSION};COMMIT;")
+        except BaseException:
+            db.close()
+            raise
     except sqlite3.Error as error:
-        raise StoreError(
-            f"the store {path} cannot be opened ({error}); `sensorhub rebuild store` makes it anew from the log"
-        ) from error
-    if version != VERSION:
-        db.close()
-        raise StoreError(
-            f"the store {path} has version {version}, this program needs {VERSION}; "
-            "`sensorhub rebuild store` makes it anew from the log"
-        )
+        # one that comes or goes meanwhile (begun, rebuilt) is not there either
+        if not write and not (there and path.exists()):
+            raise StoreNotBegunError(
+                f"there is no store at {path}: start the gateway with `sensorhub run`, or set gateway.data_dir"
+            ) from error
+        raise trouble(path, error) from error
     return db
+
+
+def _version(db: sqlite3.Connection) -> int | None:
+    """The version of a store; 0 for a database of something else, None for one with nothing in it."""
+    # one statement sees one state of a file whose tables another process may be making
+    version, tables = db.execute(
+        "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version"
+    ).fetchone()
+    return version if version or tables else None
+
+
+def _refusal(path: Path, version: int | None) -> StoreError:
+    if version is None:
+        return StoreNotBegunError(
+            f"nothing has been stored in {path} yet: `sensorhub run` does it; if that runs, try again in a moment"
+        )
+    if version == 0:
+        return StoreError(
+            f"{path} is a database of something else, not a store: move it away, then `sensorhub rebuild store` "
+            "makes the store from the log"
+        )
+    return StoreError(
+        f"the store {path} has version {version}, this program needs {VERSION}; "
+        "`sensorhub rebuild store` makes it anew from the log"
+    )
+
+
+def trouble(path: Path, error: sqlite3.Error) -> StoreError:
+    """What SQLite's `error` with the store at `path` means to a person: it is damaged, or out of reach."""
+    # https://sqlite.org/rescode.html: the low byte is the primary result code
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreError(
+            f"the store {path} is damaged ({error}); `sensorhub rebuild store` makes it anew from the log"
+        )
+    return StoreError(
+        f"the store {path} cannot be used now ({error}): see that its disk is well and has room, and that this user "
+        "may read and write its folder"
+    )
 
 
 def writer_lock(path: Path) -> int:

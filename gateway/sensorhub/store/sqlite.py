@@ -36,7 +36,7 @@ from sensorhub.log.merkle import leaf_hash
 from sensorhub.nodes.dater import Dater
 from sensorhub.store.reader import SqliteReader, unpack
 from sensorhub.store.rollup import Columns, Summary, combine, summarise
-from sensorhub.store.schema import CONTENT, DAY, FIVE_MINUTES, HOUR, StoreError, connect, writer_lock
+from sensorhub.store.schema import CONTENT, DAY, FIVE_MINUTES, HOUR, StoreError, connect, trouble, writer_lock
 from sensorhub.store.state import Layout, Place, State, buckets_of, layout_of
 from sensorhub.wire import Message, WireError, parse_pack, parse_signed
 
@@ -160,8 +160,8 @@ class SqliteStore(SqliteReader):
         """Takes in entries, in order from the cursor on, in one transaction; earlier ones are passed over.
 
         Raises:
-            StoreError: entries between the cursor and the batch are missing, or the log is another one than the
-                store was made from.
+            StoreError: entries between the cursor and the batch are missing, the log is another one than the
+                store was made from, or SQLite cannot write.
             EntryError: an entry of the log is damaged.
         """
         with self._lock, _Transaction(self):
@@ -680,18 +680,21 @@ class _Transaction:
         self._store = store
 
     def __enter__(self) -> None:
-        self._store._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._store._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise trouble(self._store.path, error) from error
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        db = self._store._db
-        if kind is None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is None:
             try:
-                db.execute("COMMIT")
-            except sqlite3.Error:
-                self._undo()
-                raise
-        else:
+                self._store._db.execute("COMMIT")
+            except sqlite3.Error as failed:
+                error = failed
+        if error is not None:
             self._undo()
+        if isinstance(error, sqlite3.Error):
+            raise trouble(self._store.path, error) from error
 
     def _undo(self) -> None:
         if self._store._db.in_transaction:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from sensorhub.log.reader import LogReader
 from sensorhub.quality.reviews import WHAT as REVIEWS
 from sensorhub.quality.reviews import Said, said_in
 from sensorhub.store.reader import SqliteReader
-from sensorhub.store.schema import StoreError
+from sensorhub.store.schema import StoreError, StoreNotBegunError
 
 LOG: Final = "log"
 STORE: Final = "store.sqlite"
@@ -120,7 +119,9 @@ class Gateway:
         """
         try:
             return question(self._opened_store())
-        except (StoreError, sqlite3.Error) as error:
+        except StoreNotBegunError as error:
+            raise UnavailableError("the gateway is starting, its store has not been begun") from error
+        except StoreError as error:
             raise UnavailableError(f"the store cannot answer now: {error}") from error
 
     def said(self) -> list[Said]:
@@ -139,10 +140,7 @@ class Gateway:
     def _opened_store(self) -> SqliteReader:
         with self._opening:
             if self._store is None:
-                path = self.data_dir / STORE
-                if not path.exists():
-                    raise UnavailableError("the gateway is starting, its store has not been begun")
-                self._store = SqliteReader(path)
+                self._store = SqliteReader(self.data_dir / STORE)
             return self._store
 
     def processes(self) -> dict[str, dict[str, Any]]:
