@@ -103,6 +103,22 @@ def test_a_node_that_has_a_password_keeps_it_unless_asked(call, tmp_path):
     assert (tmp_path / "data/broker/passwords").read_text() != kept
 
 
+@pytest.mark.parametrize(
+    ("host", "written", "said"),
+    [
+        ("127.0.0.1", "127.0.0.1", "only this machine"),
+        ("0.0.0.0", "127.0.0.1", "from another one"),
+        ("::", "::1", "from another one"),
+        ("192.168.1.10", "192.168.1.10", ""),
+    ],
+)
+def test_home_assistant_gets_a_host_to_connect_to(call, tmp_path, host, written, said):
+    done = call("home-assistant", "user", environ={"SENSORHUB_MQTT_HOST": host})
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "home-assistant.json").read_text())["host"] == written
+    assert said in done.stderr
+
+
 def test_a_file_that_is_there_is_not_written_over(call, tmp_path):
     (tmp_path / "roof.claim.json").write_text("mine")
     done = call("nodes", "add", "roof")
@@ -118,3 +134,5 @@ def test_the_key_in_an_rpc_url_is_not_printed(call):
     assert 'chain.rpc_url = "https://rpc.example:8545/..."' in done.stdout
     assert "secret" not in done.stdout
     assert "0123456789abcdef" not in done.stdout
+    done = call("settings", environ={"SENSORHUB_CHAIN_RPC_URL": "http://[::1]:8545"})
+    assert 'chain.rpc_url = "http://[::1]:8545"' in done.stdout

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gateway" / "sensorhub"
-GROUND = {"errors", "channels", "flags", "status", "parent"}
+GROUND = {"addresses", "errors", "channels", "flags", "status", "parent"}
 ALLOWED: dict[str, set[str]] = {
+    "addresses": set(),
     "errors": set(),
     "channels": set(),
     "flags": set(),
     "status": set(),
     "data": set(),
-    "settings": {"errors"},
+    "settings": {"addresses", "errors"},
     "parent": set(),
     "supervisor": {"parent"},
     "wire": GROUND,

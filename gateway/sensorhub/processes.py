@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from sensorhub.addresses import authority, dial_host, listens_everywhere
 from sensorhub.errors import SensorhubError
 from sensorhub.settings import Settings, secret
 from sensorhub.status import StatusFile
@@ -392,9 +393,11 @@ def _web(settings: Settings, environ: Mapping[str, str], stop: threading.Event) 
 
         def ready(port: int) -> None:
             nonlocal url
-            url = f"http://{settings.web.host}:{port}/"
+            host = settings.web.host
+            url = f"http://{authority(dial_host(host), port)}/"
             status.write({"url": url})
-            logger.info("page and API at %s", url)
+            also = ", and at every other address of this machine" if listens_everywhere(host) else ""
+            logger.info("page and API at %s%s", url, also)
 
         serving = asyncio.create_task(serve(app, settings.web.host, settings.web.port, done, ready))
         written = time.monotonic()

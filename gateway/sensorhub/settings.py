@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from sensorhub.addresses import authority
 from sensorhub.errors import SensorhubError
 
 ENVIRONMENT_PREFIX = "SENSORHUB_"
@@ -358,10 +359,8 @@ MAY_HOLD_SECRETS = frozenset({"chain.rpc_url"})
 def without_secrets(url: str) -> str:
     """An URL with nothing but scheme, host and port."""
     parts = urllib.parse.urlsplit(url)
-    host = parts.hostname or ""
-    port = f":{parts.port}" if parts.port else ""
     hidden = "/..." if parts.path.strip("/") or parts.query or parts.username else ""
-    return f"{parts.scheme}://{host}{port}{hidden}"
+    return f"{parts.scheme}://{authority(parts.hostname or '', parts.port)}{hidden}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -239,11 +240,20 @@ def test_a_user_who_is_added_while_it_starts_again_is_let_in(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_taken_port_is_named(tmp_path: Path, kind: Kind) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(BrokerError, match=f"127.0.0.1:{port} is already used.*mqtt.port"):
-            EmbeddedBroker(tmp_path, port=port, kind=kind).start()
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_a_taken_port_is_named(tmp_path: Path, kind: Kind, host: str, shown: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as taken:
+        place = f"{shown}:{taken.getsockname()[1]}"
+        with pytest.raises(BrokerError, match=f"{re.escape(place)} is already used.*mqtt.port"):
+            EmbeddedBroker(tmp_path, host=host, port=taken.getsockname()[1], kind=kind).start()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_listens_on_an_ipv6_address(tmp_path: Path, kind: Kind) -> None:
+    with EmbeddedBroker(tmp_path, host="::1", port=0, kind=kind) as broker:
+        broker.users.add("roof", "roof-secret")
+        eventually(lambda: admits(broker, "roof", "roof-secret"))
 
 
 def test_it_dies_with_its_parent(tmp_path: Path) -> None:

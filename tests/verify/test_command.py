@@ -18,7 +18,7 @@ from sensorhub.verify.saved_header import SavedHeader, format_saved_header
 
 CORPUS = Path(__file__).parents[1] / "vectors" / "proofs"
 TOOL = Path(__file__).parents[2] / "tools" / "verify"
-ROOMS = {"errors", "channels", "flags", "wire", "log", "chain", "verify"}
+ROOMS = {"addresses", "errors", "channels", "flags", "wire", "log", "chain", "verify"}
 LOG_PARTS = {"merkle", "note", "entries"}
 CHAIN_PARTS = {"digest", "untrusted"}
 HEAVY = {

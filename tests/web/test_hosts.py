@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -209,6 +211,26 @@ async def test_pages_of_others_change_nothing_even_with_the_token(client, site, 
 )
 def test_names_of_a_machine(hostname, names):
     assert own_names(hostname) == names
+
+
+def test_the_page_at_an_ipv6_address_can_be_clicked(tmp_path):
+    command = [sys.executable, "-m", "sensorhub", "run", "web"]
+    environ = {**os.environ, "SENSORHUB_WEB_HOST": "::1", "SENSORHUB_WEB_PORT": "0"}
+    status = tmp_path / "data" / "status" / "web.json"
+    with subprocess.Popen(command, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 90
+            while not status.exists():
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            url = json.loads(status.read_text())["url"]
+            assert url.startswith("http://[::1]:")
+            with urllib.request.urlopen(f"{url}healthz", timeout=90) as answer:
+                assert answer.status == 200
+        finally:
+            process.terminate()
+        assert url in process.stderr.read()
 
 
 def test_the_settings_reach_the_page(tmp_path, free_port):

@@ -32,6 +32,7 @@ from web3.exceptions import (
 )
 from web3.types import EventData, RPCEndpoint, RPCResponse, TxParams, Wei
 
+from sensorhub.addresses import authority
 from sensorhub.chain import digest
 from sensorhub.chain.artifact import gateway_log
 from sensorhub.chain.digest import ChainCheckpoint
@@ -569,7 +570,7 @@ def _server(web3: Web3) -> str:
     if not uri:
         return type(web3.provider).__name__
     parts = urllib.parse.urlsplit(str(uri))
-    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+    return f"{parts.scheme}://{authority(parts.hostname or '', parts.port)}"
 
 
 def _account(key: coincurve.PrivateKey) -> LocalAccount:

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from sensorhub.addresses import authority
 from sensorhub.chain.errors import ChainError
 
 PARSE_ERROR: Final = -32700
@@ -83,13 +84,12 @@ async def serve(
             await site.start()
         except OSError as error:
             raise ChainError(
-                f"the development chain cannot listen on {host}:{port}: {error.strerror}"
+                f"the development chain cannot listen on {authority(host, port)}: {error.strerror}"
             ) from error
         port = runner.addresses[0][1]
-        shown = f"[{host}]" if ":" in host else host
         ready(
             {
-                "url": f"http://{shown}:{port}",
+                "url": f"http://{authority(host, port)}",
                 "chain_id": chain.chain_id,
                 "contract": "0x" + devchain.DEV_CONTRACT.hex() if deploy else None,
                 "key": "0x" + devchain.DEV_KEY.hex(),

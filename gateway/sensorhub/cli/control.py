@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from sensorhub.addresses import dial_host, listens_everywhere
 from sensorhub.cli.terminal import Out, context, log_path, open_log
 from sensorhub.errors import SensorhubError
 from sensorhub.processes import make_data_dir
@@ -403,7 +404,7 @@ def home_assistant_user(out: Out = None) -> None:
     make_data_dir(values.data_dir)
     path = out or Path("home-assistant.json")
     users = Users.of(values.data_dir)
-    record = {"host": values.mqtt.host, "port": values.mqtt.port, "username": HOME}
+    record = {"host": dial_host(values.mqtt.host), "port": values.mqtt.port, "username": HOME}
     # the file comes first: a password that could not be handed over would have ended the old one for nothing
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump(record | {"password": users.add(HOME)}, file, indent=1)
@@ -412,3 +413,9 @@ def home_assistant_user(out: Out = None) -> None:
         typer.echo("home_assistant.enabled is false: nothing is published for it yet", err=True)
     if values.mqtt.host in ("127.0.0.1", "::1", "localhost"):
         typer.echo(f"mqtt.host is {values.mqtt.host}: only this machine reaches the broker", err=True)
+    elif listens_everywhere(values.mqtt.host):
+        typer.echo(
+            f"the host in it, {record['host']}, is right on this machine; from another one take this machine's name "
+            "or address",
+            err=True,
+        )

@@ -18,6 +18,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
+from sensorhub.addresses import authority
 from sensorhub.control.errors import ControlError, UnacknowledgedError
 from sensorhub.errors import SensorhubError
 
@@ -168,7 +169,7 @@ class Connection:
             before = self.connections
             try:
                 account = self._locate()
-                self._place = f"{account.host}:{account.port}"
+                self._place = authority(account.host, account.port)
                 # a client of before would send again what this broker may have ended the connection for
                 self._client = self._made()
                 self._client.username_pw_set(account.username or None, account.password or None)

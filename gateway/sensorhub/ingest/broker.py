@@ -24,6 +24,7 @@ from typing import IO, Final, Literal
 import msgspec
 
 from sensorhub import parent
+from sensorhub.addresses import authority, dial_host
 from sensorhub.errors import SensorhubError
 from sensorhub.ingest import access
 from sensorhub.ingest.users import CONTROL, GATEWAY, Users
@@ -191,10 +192,10 @@ class EmbeddedBroker:
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     raise BrokerError(
-                        f"{self.host}:{self.port} is already used by another program, perhaps a broker of "
+                        f"{self._where} is already used by another program, perhaps a broker of "
                         "the system; stop it, choose another mqtt.port, or use it with mqtt.embedded = 'off'"
                     ) from error
-                raise BrokerError(f"cannot listen on {self.host}:{self.port}: {error.strerror}") from error
+                raise BrokerError(f"cannot listen on {self._where}: {error.strerror}") from error
             return int(probe.getsockname()[1])
 
     def _supervise(self) -> None:
@@ -244,13 +245,13 @@ class EmbeddedBroker:
         while not self._stop.is_set():
             if self._child.poll() is not None:
                 raise BrokerError(
-                    f"the embedded broker {self.kind} ended at once on {self.host}:{self.port}: {self._last_words()}"
+                    f"the embedded broker {self.kind} ended at once on {self._where}: {self._last_words()}"
                 )
             with contextlib.suppress(OSError), socket.create_connection((self.dial_host, self.port), 1):
                 return
             if time.monotonic() > deadline:
                 raise BrokerError(
-                    f"the embedded broker {self.kind} does not accept connections on {self.host}:{self.port} "
+                    f"the embedded broker {self.kind} does not accept connections on {self._where} "
                     f"after {READY_SECONDS:.0f} s: {self._last_words()}"
                 )
             time.sleep(0.02)
@@ -264,7 +265,11 @@ class EmbeddedBroker:
     @property
     def dial_host(self) -> str:
         """Address a client on this machine connects to."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - a comparison
+        return dial_host(self.host)
+
+    @property
+    def _where(self) -> str:
+        return authority(self.host, self.port)
 
     def _end(self) -> None:
         child, self._child = self._child, None

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sensorhub.addresses import authority
 from sensorhub.errors import SensorhubError
 from sensorhub.ingest import packets
 from sensorhub.ingest.packets import Control, Parser, ProtocolError, Publish
@@ -62,10 +63,10 @@ class Endpoint:
     keepalive: int = 30
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return authority(self.host, self.port)
 
     def __repr__(self) -> str:
-        return f"Endpoint({self.host}:{self.port}, user={self.username!r})"
+        return f"Endpoint({self}, user={self.username!r})"
 
 
 class Subscriber:

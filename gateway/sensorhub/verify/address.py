@@ -7,6 +7,7 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass, field
 
+from sensorhub.addresses import authority
 from sensorhub.verify.errors import VerifyError
 
 
@@ -50,7 +51,7 @@ def parse_address(given: str, option: str) -> Address:
     plain = given.isascii() and given.isprintable() and " " not in given
     if not host or parts.scheme not in ("http", "https") or not plain:
         raise VerifyError(option, "an address that begins with http:// or https:// is needed")
-    where = (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
+    where = authority(host, port)
     authorization = ""
     if parts.username is not None:
         pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"

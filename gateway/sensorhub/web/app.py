@@ -13,6 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
+from sensorhub.addresses import authority
 from sensorhub.errors import SensorhubError
 from sensorhub.web.answers import add_headers, explain
 from sensorhub.web.api import Api
@@ -108,7 +109,7 @@ async def serve(
             await site.start()
         except OSError as error:
             raise SensorhubError(
-                f"the page cannot listen on {host}:{port}: {error.strerror}; free the port or set web.port"
+                f"the page cannot listen on {authority(host, port)}: {error.strerror}; free the port or set web.port"
             ) from None
         ready(runner.addresses[0][1])
         await stop.wait()
