@@ -1,11 +1,14 @@
 """The command line: what it prints, and what it says when it cannot."""
 
 import json
+import os
 import stat
 import subprocess
 import sys
 
 import pytest
+
+from sensorhub import processes
 
 
 @pytest.fixture
@@ -60,6 +63,21 @@ def test_what_cannot_be_done_is_one_line_that_says_why(call, words, said):
     assert done.stderr.startswith("sensorhub: ")
     assert done.stderr.count("\n") == 1
     assert all(text in done.stderr for text in said), done.stderr
+
+
+@pytest.mark.parametrize("name", ["supervisor", *processes.PROCESSES])
+def test_nothing_runs_twice_on_one_data_directory(call, tmp_path, name):
+    words = ["run"] if name == "supervisor" else ["run", name]
+    with processes.only_one(tmp_path / "data", name):
+        done = call(*words)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"sensorhub: the {name} process of data runs already (process {os.getpid()}): end that one first, "
+        "or set another gateway.data_dir"
+    )
+    assert not (tmp_path / "data" / "status").exists()
+    with processes.only_one(tmp_path / "data", name):
+        pass
 
 
 def test_a_wrong_setting_is_one_line_too(call):

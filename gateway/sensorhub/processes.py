@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import signal
@@ -59,8 +60,36 @@ def run(name: str, settings: Settings, environ: Mapping[str, str]) -> None:
         "chain": _chain,
         "web": _web,
     }
-    with stop_on_signal() as stop:
+    with only_one(settings.data_dir, name), stop_on_signal() as stop:
         runners[name](settings, environ, stop)
+
+
+@contextmanager
+def only_one(data_dir: Path, name: str) -> Iterator[None]:
+    """Keeps a second process of this name from the same data directory; the lock goes with the process.
+
+    Two judges would both write their verdicts into the log, two control processes take the connection from each other.
+
+    Raises:
+        SensorhubError: there is one already.
+    """
+    path = data_dir / "run" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise SensorhubError(
+                f"the {name} process of {data_dir} runs already (process {pid}): end that one first, or set another "
+                "gateway.data_dir"
+            ) from None
+        with contextlib.suppress(OSError):  # a full disk does not keep it from starting
+            os.pwrite(descriptor, f"{os.getpid():<15}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def make_data_dir(path: Path) -> None:

@@ -109,9 +109,9 @@ def run(
     from sensorhub.supervisor import Supervisor
 
     make_data_dir(values.data_dir)
-    status = StatusFile(values.data_dir, "supervisor")
-    supervisor = Supervisor(processes.commands(values, context.config), status.write)
-    with processes.stop_on_signal() as stop:
+    with processes.only_one(values.data_dir, "supervisor"), processes.stop_on_signal() as stop:
+        status = StatusFile(values.data_dir, "supervisor")
+        supervisor = Supervisor(processes.commands(values, context.config), status.write)
         processes.call_when(stop, supervisor.stop)
         supervisor.run()
 
