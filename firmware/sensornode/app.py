@@ -128,9 +128,10 @@ class App:
                 self._now,
                 lambda reason: self.link.tell("refused", reason),
             )
+        self._wifi = Wifi(board.station(), config.wifi)
         self.link = Link(
             config,
-            Wifi(board.station(), config.wifi),
+            self._wifi,
             self.spool,
             self._announce,
             self._about(),
@@ -274,11 +275,15 @@ class App:
             try:
                 await self.clock.sync()
                 wait = SYNC_MS
+                self.link.wake()  # a certificate that was checked without the date is checked again
                 if self.last_error.startswith("time: "):
                     self.last_error = ""
             except Exception as error:  # whatever a time server does, the node goes on
                 self.last_error = "time: %s" % error
-                wait = 1000 if wait == SYNC_MS else min(SYNC_RETRY_MS, 2 * wait + 1000)
+                if wait == SYNC_MS or not self._wifi.connected:
+                    wait = 1000  # TLS waits for the date once there is a network, and not for long
+                else:
+                    wait = min(SYNC_RETRY_MS, 2 * wait + 1000)
             await self.clock.sleep_ms(wait)
 
     @property

@@ -7,6 +7,7 @@ from hashlib import sha256
 
 sys.path.insert(0, os.getenv("PROJECT") + "/firmware/sim")
 
+import network
 from sensornode import cbor, cose
 from sensornode import sensors as drivers
 from sensornode.app import App
@@ -303,6 +304,43 @@ async def test_a_spool_that_takes_no_writes_costs_the_message_and_not_the_node()
     assert app.state.dropped == 1
     found = messages(app)
     assert found[0][2] in bytes(found[1][0])  # the chain goes from 1 to 3
+
+
+async def test_the_time_is_asked_for_as_soon_as_there_is_a_network_and_told_to_the_link_at_once():
+    app = node("steady")
+    waits, told, asked = [], [], []
+
+    async def sleep_ms(ms):
+        waits.append(ms)
+        await asyncio.sleep(0)
+
+    async def unix_ms():
+        asked.append(app.world.now)
+        if len(asked) < 150:
+            raise OSError("no network" if len(asked) < 100 else "no answer")
+        return 1000 * START
+
+    app.world.sleep_ms, app.world.unix_ms = sleep_ms, unix_ms
+    app.link.wake = lambda: told.append(app.clock.quality)
+    network.WLAN.air = False
+    task = asyncio.create_task(app._keep_time())
+    try:
+        while len(asked) < 99:
+            assert not task.done()
+            await asyncio.sleep(0)
+        assert set(waits) == {1000}
+        network.WLAN.air = True
+        while not told:
+            assert not task.done()
+            await asyncio.sleep(0)
+        # the link may hold a connection whose certificate was not compared with the true date
+        assert told == [2]
+        assert sorted(waits) == waits
+        assert waits[-2] == 60_000
+        assert waits[-1] == 6 * 3_600_000
+    finally:
+        network.WLAN.air = True
+        task.cancel()
 
 
 def test_status_holds_no_secret():

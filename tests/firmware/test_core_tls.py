@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -237,6 +239,55 @@ def test_without_a_time_server_it_talks_tls_undated_and_checks_again_when_one_an
     assert all(status["time_quality"] == 0 for status in node.statuses[: links.index("announcing") + 1])
     node.until(lambda status: bool(status["time_quality"] == 2 and status["connects"] == 2))
     assert any("date is known" in status["last_error"] for status in node.statuses)
+
+
+class Crossing:
+    """A TCP port that leads to one place the first time, and to another ever after."""
+
+    def __init__(self, first: int, then: int) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self._ways = [first, then]
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                far = socket.create_connection(("127.0.0.1", self._ways[0]))
+                self._ways = self._ways[-1:]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(4096):
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._server.close()
+
+
+@pytest.mark.parametrize("interpreter", ["micropython", "cpython"])
+def test_a_certificate_that_has_expired_by_the_true_date_is_left_when_that_is_known(
+    interpreter: str, tls_node: Callable[..., TlsNode], secure_broker: dict[str, str]
+) -> None:
+    """The simulated node has the computer's clock from the start; so what is accepted undated has another certificate than what is
+    looked at when the date is known."""
+    crossing = Crossing(int(secure_broker["TLS_GOOD"]), int(secure_broker["TLS_EXPIRED"]))
+    secure_broker["TLS_CROSSING"] = str(crossing.port)
+    try:
+        node = tls_node(interpreter, "ca.pem", "TLS_CROSSING", unset=600, date=1)
+        node.until(lambda status: bool(status["link"] == "announcing"))
+        node.until(lambda status: bool(status["time_quality"] == 2 and status["link"] == "waiting"))
+        node.until(
+            lambda status: bool(status["time_quality"] == 2 and "expired" in status["last_error"].lower())
+        )
+        assert all(status["connects"] <= 1 for status in node.statuses)
+    finally:
+        crossing.close()
 
 
 @pytest.mark.parametrize("interpreter", ["micropython", "cpython"])
