@@ -7,8 +7,8 @@ Something new - an application, a configuration - is first on trial. The first r
 it. When the node starts TRIES times without one, or the application gives up, the former one comes back. Every start
 counts as failed until a receipt comes or the node has run well for some minutes.
 
-A confirmed application whose files are not what was installed, that cannot be loaded, or that does not even get
-through safe mode gives way to the other one (slots.py).
+A confirmed application whose files are not what was installed, or that fails again and again, safe mode included, gives way
+to the other one (slots.py).
 """
 
 import struct
@@ -22,7 +22,7 @@ PARTITION = 2  # on trial is the image in an OTA partition: the bootloader choos
 NONE = 255
 TRIES = 3  # starts that something on trial gets, and trials that one order gets
 SAFE_AFTER = 5  # failed starts until safe mode
-LEAVE_AFTER = 10  # and until the other application gets its turn: safe mode fails too
+LEAVE_AFTER = 10  # and until the other application gets its turn: safe mode fails too, or nothing can be loaded
 
 _FORMAT = ">7B7I"
 _VERSION = 1
@@ -200,8 +200,13 @@ def start(root="", nvs=None):
     return life
 
 
-def failed(life, root=""):
-    """The application cannot be loaded. True when another one starts next."""
-    import slots
+def failed(life):
+    """The application cannot be loaded. True when another one starts next: what is on trial is given up.
 
-    return slots.leave(life, root)
+    What is confirmed has loaded before, and `start` looks whether its files are right: what is in the way may pass, such as
+    too little memory in one piece. As after any other failed start it gives way when LEAVE_AFTER of them came in a row.
+    """
+    if life.trial in (NONE, PARTITION):
+        return False
+    life.give_up()
+    return True

@@ -153,18 +153,42 @@ def test_an_image_in_a_partition_is_not_looked_at():
     flash.rot(0)
     assert flash.boot() == 0
     assert flash.life.trial == PARTITION
-    assert not nodeboot.failed(flash.life, flash.root)
+    assert not nodeboot.failed(flash.life)
 
 
-def test_one_that_cannot_be_loaded_gives_way_though_its_files_are_right():
+def unloadable(flash, starts):
+    """Starts whose import fails: which application each of them had, and whether it was left at once."""
+    return [(flash.boot(), nodeboot.failed(flash.life)) for _ in range(starts)]
+
+
+def test_one_that_no_start_can_load_gives_way_though_its_files_are_right():
     flash = Flash(0, 1, slot=1)
-    assert flash.boot() == 1
-    assert nodeboot.failed(flash.life, flash.root)
+    assert unloadable(flash, LEAVE_AFTER) == [(1, False)] * LEAVE_AFTER
     assert flash.boot() == 0
+    assert Life(flash.nvs).slot == 0
     flash.rot(1)
     os.rename(flash.path(1), flash.root + "/away")
-    assert not nodeboot.failed(flash.life, flash.root)
+    assert unloadable(flash, 2 * LEAVE_AFTER) == [(0, False)] * 2 * LEAVE_AFTER
     assert flash.boot() == 0
+
+
+def test_an_import_that_fails_now_and_then_changes_nothing_for_good():
+    """Too little memory in one piece, say."""
+    flash = Flash(0, 1, slot=1)
+    for _ in range(5):
+        assert unloadable(flash, LEAVE_AFTER - 1) == [(1, False)] * (LEAVE_AFTER - 1)
+        assert flash.boot() == 1
+        flash.life.well(False)  # it ran for some minutes, or a receipt came
+    assert Life(flash.nvs).slot == 1
+
+
+def test_one_on_trial_that_cannot_be_loaded_ends_its_trial_at_once():
+    flash = Flash(0, 1)
+    Life(flash.nvs).begin_update(1, 1, 20, 10)
+    assert unloadable(flash, 1) == [(1, True)]
+    assert flash.boot() == 0
+    assert not flash.life.on_trial
+    assert flash.life.takes_update(1)
 
 
 def test_what_nobody_has_written_down_never_takes_the_place_of_a_confirmed_one():
@@ -172,7 +196,7 @@ def test_what_nobody_has_written_down_never_takes_the_place_of_a_confirmed_one()
     flash.seal(0)
     for _ in range(2 * LEAVE_AFTER):
         assert flash.boot() == 0
-    assert not nodeboot.failed(flash.life, flash.root)
+    assert not nodeboot.failed(flash.life)
     flash.rot(0)
     assert flash.boot() == 0
 
@@ -221,7 +245,7 @@ def test_a_power_cut_at_every_change_leaves_one_that_starts():
 def test_without_directories_nothing_is_looked_for():
     flash = Flash()
     assert flash.boot() is None
-    assert not nodeboot.failed(flash.life, flash.root)
+    assert not nodeboot.failed(flash.life)
 
 
 def test_the_name_of_the_rotten_file_is_told():
