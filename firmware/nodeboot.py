@@ -22,7 +22,8 @@ PARTITION = 2  # on trial is the image in an OTA partition: the bootloader choos
 NONE = 255
 TRIES = 3  # starts that something on trial gets, and trials that one order gets
 SAFE_AFTER = 5  # failed starts until safe mode
-LEAVE_AFTER = 10  # and until the other application gets its turn: safe mode fails too, or nothing can be loaded
+LEAVE_AFTER = 10  # and until the other application gets its turn: safe mode fails too
+RENEWED = "reflashed"  # file by which tools/flash says that the software was renewed by cable
 
 _FORMAT = ">7B7I"
 _VERSION = 1
@@ -182,6 +183,12 @@ def start(root="", nvs=None):
     import os
 
     life = Life(nvs or Nvs())
+    try:
+        # removed first: one that stays where it is must not make every start the first
+        os.remove(root + "/" + RENEWED)
+        life.failures = 0
+    except OSError:
+        pass  # as a rule there is none
     cause = machine.reset_cause()
     life.start(cause in (machine.PWRON_RESET, machine.DEEPSLEEP_RESET))
     if cause != machine.DEEPSLEEP_RESET:  # a node that sleeps looks at its flash when it is switched on

@@ -5,6 +5,7 @@ import sys
 
 sys.path.insert(0, os.getenv("PROJECT") + "/firmware/sim")
 
+import machine
 import nodeboot
 from nodeboot import NONE, PARTITION, SAFE_AFTER, TRIES, Life
 
@@ -181,6 +182,52 @@ def test_power_cut_at_every_change_leaves_a_whole_state():
             break
         cut += 1
     assert cut >= 12
+
+
+def test_a_node_whose_software_was_renewed_by_cable_counts_its_starts_anew():
+    root = os.getcwd() + "/renewed"
+    os.mkdir(root)
+    nvs = Nvs()
+    life = boot(nvs)
+    life.config_seen = 3
+    for _ in range(SAFE_AFTER + 1):
+        life.start()
+    assert Life(nvs).safe
+    with open(root + "/" + nodeboot.RENEWED, "w"):
+        pass
+    machine.reset_cause = lambda: machine.SOFT_RESET
+    life = nodeboot.start(root, nvs)
+    assert (life.failures, life.safe) == (1, False)
+    assert life.config_seen == 3  # all else is as it was
+    assert nodeboot.RENEWED not in os.listdir(root)
+    for _ in range(SAFE_AFTER):
+        life = nodeboot.start(root, nvs)
+    assert life.safe
+    os.mkdir(root + "/" + nodeboot.RENEWED)  # what cannot be removed would let every start be the first
+    assert nodeboot.start(root, nvs).safe
+
+
+def test_a_power_cut_while_the_count_begins_anew_costs_nothing_else():
+    for cut in (0, 1):
+        root = f"{os.getcwd()}/renewed-{cut}"
+        os.mkdir(root)
+        nvs = Nvs()
+        life = boot(nvs)
+        life.slot = 1
+        life.failures = SAFE_AFTER + 1
+        life.save()
+        with open(root + "/" + nodeboot.RENEWED, "w"):
+            pass
+        machine.reset_cause = lambda: machine.SOFT_RESET
+        nvs.power = cut
+        try:
+            nodeboot.start(root, nvs)
+        except PowerCut:
+            assert cut == 0
+        nvs.power = None
+        life = Life(nvs)
+        assert life.slot == 1
+        assert life.failures == (1 if cut else SAFE_AFTER + 1)  # at worst it goes on as before
 
 
 def test_the_slot_goes_on_the_import_path_and_a_node_without_slots_starts_too():

@@ -3,7 +3,7 @@
     micropython -X heapsize=32M boot.py IMAGE NVS SIM
 
 IMAGE is what lies in the flash partition `vfs`; MicroPython's own VfsLfs2 mounts it at the root, in place of the computer's files,
-and then main.py runs as after a reset. NVS is what lies in the partition `nvs`, as JSON: namespace to key to blob in hexadecimal digits.
+and then main.py runs as after a reset. NVS is what lies in the partition `nvs`, as JSON: namespace to key to number, or blob in hexadecimal digits.
 SIM is firmware/sim: the board's modules, and a TMP105 on the I2C bus.
 """
 

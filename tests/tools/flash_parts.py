@@ -17,6 +17,7 @@ import pytest
 import serial.rfc2217
 import serial.urlhandler.protocol_socket
 
+from flashing import nvs_image
 from flashing.settings import local_broker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +61,21 @@ def environ(home: Path, **more: str) -> dict:
         "FLASH_WIFI_PASSWORD": WIFI_PASSWORD,
         **more,
     }
+
+
+def starting(micropython: Path, flash: bytes, home: Path) -> list:
+    """The command that starts a node from the partitions `vfs` and `nvs` of a flash of 4 MB."""
+    offset, size = TABLE[0][3:]
+    values = nvs_image.parse(flash[offset : offset + size])
+    image, nvs = home / "vfs.bin", home / "nvs.json"
+    image.write_bytes(flash[VFS[3] : VFS[3] + VFS[4]])
+    known = {
+        name: {key: value if isinstance(value, int) else value.hex() for key, value in space.items()}
+        for name, space in values.items()
+    }
+    nvs.write_text(json.dumps(known))
+    boot = Path(__file__).parent / "boot.py"
+    return [micropython, "-X", "heapsize=32M", boot, image, nvs, ROOT / "firmware" / "sim"]
 
 
 class Tool:

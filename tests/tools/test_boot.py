@@ -6,28 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from flash_parts import LONG, ROOT, TABLE, VFS, Rfc2217, bench
+from flash_parts import LONG, ROOT, VFS, Rfc2217, bench, starting
 
-from flashing import littlefs_image, nvs_image
+from flashing import littlefs_image
 from sensorhub.control.keys import load_key
 from sensorhub.wire import public_key_of
 
 HERE = Path(__file__).parent
-SIM = ROOT / "firmware" / "sim"
-NVS = TABLE[0]
 RESET = 3
 """Exit status of MicroPython on a computer when the node starts again (firmware/sim/machine.py)."""
-
-
-def starting(micropython, flash: bytes, home: Path) -> list:
-    """The command that starts a node from the partitions `vfs` and `nvs` of a flash of 4 MB."""
-    values = nvs_image.parse(flash[NVS[3] : NVS[3] + NVS[4]])
-    image, nvs = home / "vfs.bin", home / "nvs.json"
-    image.write_bytes(flash[VFS[3] : VFS[3] + VFS[4]])
-    nvs.write_text(
-        json.dumps({name: {key: blob.hex() for key, blob in blobs.items()} for name, blobs in values.items()})
-    )
-    return [micropython, "-X", "heapsize=32M", HERE / "boot.py", image, nvs, SIM]
 
 
 class Node:

@@ -4,12 +4,24 @@ import hashlib
 import json
 import signal
 import stat
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import serial
-from flash_parts import LONG, TABLE, VFS, WIFI_PASSWORD, Board, Line, Rfc2217, bench, micropython_image
+from flash_parts import (
+    LONG,
+    TABLE,
+    VFS,
+    WIFI_PASSWORD,
+    Board,
+    Line,
+    Rfc2217,
+    bench,
+    micropython_image,
+    starting,
+)
 
 from flashing import littlefs_image, nvs_image
 from flashing.bootloader import FAST, Bootloader, failure
@@ -228,12 +240,12 @@ def test_a_port_without_a_boot_loader(tool, image_file):
 
 @pytest.fixture
 def old_node(tool, image_file, tmp_path, monkeypatch, capsys):
-    """A board that is a node already: it has a key, and starts from its second slot."""
+    """A board that is a node already: it has a key, starts from its second slot, and has failed so often that it is in safe mode."""
     path = tmp_path / "whole.bin"
     words = bench("socket://127.0.0.1:1", image_file, tool.claim())
     assert tool.inside(monkeypatch, capsys, *words, "--image", path).returncode == 0
     flash = bytearray(path.read_bytes())
-    values = {"key": KEY, "boot": 7, "seq": 65, "life": bytes((1, 0, 1, 255)) + bytes(31)}
+    values = {"key": KEY, "boot": 7, "seq": 65, "life": bytes((1, 9, 1, 255)) + bytes(31)}
     nvs = {**nvs_image.parse(bytes(flash[0x9000:0xF000])), "sensornode": values}
     flash[0x9000:0xF000] = nvs_image.build(nvs, 0x6000)
     board = Board(tmp_path, flash=bytes(flash))
@@ -280,6 +292,30 @@ def test_a_node_that_is_kept_keeps_key_and_settings_and_its_key_is_not_copied(to
     assert nvs_image.parse((saved / "nvs-without-key.bin").read_bytes())["sensornode"]["boot"] == 7
     assert json.loads((saved / "node.json").read_bytes())["node"] == "bench-01"
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in saved.iterdir())
+
+
+def test_a_node_that_is_kept_leaves_safe_mode(tool, old_node, image_file, micropython, tmp_path):
+    """What the board holds starts under MicroPython, with a main.py that tells how the start was counted, twice."""
+    asking = b"import os, nodeboot\nlife = nodeboot.start()\nprint(life.failures, life.safe, life.slot, 'reflashed' in os.listdir())\n"
+
+    def counted(flash: bytes) -> list[str]:
+        disk = littlefs_image.Remote(VFS[4], lambda offset, size: flash[VFS[3] + offset :][:size])
+        littlefs_image.update(disk, {"main.py": asking * 2})
+        changed = bytearray(flash)
+        for offset, content in disk.changes():
+            changed[VFS[3] + offset : VFS[3] + offset + len(content)] = content
+        done = subprocess.run(
+            starting(micropython, bytes(changed), tmp_path), capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()
+
+    assert counted(old_node.flash()) == ["9 True 1 False"] * 2
+    kept = tool("bench", "--site", "roof", "--name", "bench-01", "--keep", "--no-wait",
+                "--port", old_node.url(), "--firmware", image_file)  # fmt: skip
+    assert kept.returncode == 0, kept.stdout + kept.stderr
+    flash = old_node.flash()
+    assert "reflashed" in littlefs_image.read(flash[VFS[3] : VFS[3] + VFS[4]])
+    assert counted(flash) == ["0 False 1 False"] * 2
 
 
 def test_a_node_that_is_erased_is_gone(tool, old_node, image_file):

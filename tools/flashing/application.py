@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from flashing.exits import Exit, FlashError
 
@@ -52,13 +52,24 @@ def sources(firmware: Path = FIRMWARE) -> dict[str, Path]:
 
 def slots(firmware: Path = FIRMWARE) -> tuple[str, ...]:
     """Names of the application's directories on the node, in the order of their numbers; empty when it has none."""
+    return tuple(map(str, _of_boot_code("SLOTS", firmware) or ()))
+
+
+def renewed(firmware: Path = FIRMWARE) -> dict[str, bytes]:
+    """The file that makes a node that was reflashed count its failed starts anew, if its boot code knows one."""
+    name = _of_boot_code("RENEWED", firmware)
+    return {} if name is None else {str(name): b""}
+
+
+def _of_boot_code(name: str, firmware: Path) -> Any:
+    """What `nodeboot.py` sets a name to; None when it does not."""
     boot = firmware / "nodeboot.py"
     if not boot.exists():
-        return ()
+        return None
     for statement in ast.parse(boot.read_text(encoding="utf-8")).body:
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "SLOTS":
-            return tuple(map(str, ast.literal_eval(statement.value)))
-    return ()
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == name:
+            return ast.literal_eval(statement.value)
+    return None
 
 
 def compile_all(

@@ -459,8 +459,9 @@ class Flash:
             size = sum(map(len, files.values()))
             writes = [Write(partitions.CHIPS[hardware.chip][1], image.content, Path(image.name).name)]
             if kept is not None:
-                # neither its key and counters nor its unsent messages are touched
-                files = _in_slots(files, _slots_in_use(kept.nvs))
+                # neither its key and counters nor its unsent messages are touched: NVS, which holds them in one place with the
+                # count of failed starts, is left to the firmware
+                files = _in_slots(files, _slots_in_use(kept.nvs)) | application.renewed()
                 littlefs_image.update(kept.disk, files, remove=_former(littlefs_image.top(kept.disk)))
                 writes = _around(writes[0], nvs)
                 writes += [
