@@ -13,7 +13,7 @@ from .ecdsa import SigningKey
 from .inbox import Orders
 from .link import Link
 from .sensors import load
-from .spool import Spool
+from .spool import HEADER, Spool
 from .state import State
 from .wifi import Wifi
 
@@ -27,6 +27,7 @@ AWAKE_S = 45  # that the link of a sleeping node gets at most
 HOLD_S = 5  # that the button is held for set-up
 QUICK_S = 10  # a node that ran for longer was not switched off to be set up
 LEAD_MS = 3000  # that a sleeping node wakes up before its sample
+BLIND = 3  # failed starts, after which a spool that cannot be read stops no other
 RECORDS = 64  # kept in RAM at most, about what a message holds
 # The gateway takes messages of twice this size; but values, pack and message are on the heap at the same time.
 MESSAGE = cose.MAX_MESSAGE // 2
@@ -82,7 +83,8 @@ class App:
     :param path: the file `config` was read from.
 
     Attributes for `status` and tests: `sensor_errors` (failed reads since boot), `missed` (sampling instants
-    that passed while the node was busy), `last_error`, `ending` (why the node wants to start again).
+    that passed while the node was busy), `last_error`, `ending` (why the node wants to start again), `in_memory` (messages
+    are not on flash, as the spool's directory cannot be used).
     """
 
     def __init__(self, config, time_source=None, directory="", life=None, path="node.json"):
@@ -90,18 +92,14 @@ class App:
         self.clock = Clock(time_source or board.TimeSource(config.ntp, config.broker_host))
         nvs = board.Nvs()
         self.state = State(nvs, board.random_bytes)
-        self.spool = Spool(
-            directory + "/spool",
-            config.spool_bytes,
-            config.spool_segments,
-            self.state.count_dropped,
-            longest=MESSAGE,
-        )
+        self.life = life
+        self.last_error = ""
+        self.in_memory = False
+        self.spool = self._open_spool(directory)
         if self.state.fresh:
             self.spool.clear()  # whatever is there was signed by another key
-        self.state.resume(self.spool.last, self.spool.clean)
+        self.state.resume(self.spool.last, self.spool.clean and not self.in_memory)
         self.key = self._signing_key(nvs)
-        self.life = life
         self.safe = life is not None and life.safe
         self._directory = directory
         from .orders import version_number
@@ -151,7 +149,6 @@ class App:
         self.sources = [] if self.safe else [Source(row) for row in config.sensors]
         self.sensor_errors = 0
         self.missed = 0
-        self.last_error = ""
         self.ending = ""
         self.sleep_ms = 0  # for how long the node wants to sleep when `run` has ended
         self._ended = asyncio.Event()
@@ -230,6 +227,7 @@ class App:
             "receipt": self.spool.freed,
             "dropped": self.state.dropped,
             "damaged": self.spool.damaged,
+            "spool": "memory" if self.in_memory else "flash",
             "sensor_errors": self.sensor_errors,
             "missed": self.missed,
             "last_error": self.last_error or str(self.link.error or ""),
@@ -262,12 +260,15 @@ class App:
         return "undated" if stage == "online" and not self.clock.quality else stage
 
     def _about(self):
-        return {
+        about = {
             "fw": __version__,
             "boot": self.state.boot,
             "config": self._config_version(),
             "safe": self.safe,
         }
+        if self.in_memory:
+            about["spool"] = "memory"
+        return about
 
     async def _keep_time(self):
         wait = 0
@@ -380,9 +381,10 @@ class App:
                 slot += behind * interval
 
     def _sends_now(self):
-        """Whether a sleeping node has the radio on this time: every `publish` seconds, and while it has no date."""
+        """Whether a sleeping node has the radio on this time: every `publish` seconds, while it has no date, and when what is
+        not sent at once is lost."""
         unix = self.clock.unix_ms(self.clock.uptime_ms() + LEAD_MS)
-        if unix is None or self.life and self.life.on_trial:
+        if unix is None or self.in_memory or self.life and self.life.on_trial:
             return True
         every = self.config.publish // self.config.interval
         return (unix // 1000 + self.config.interval // 2) // self.config.interval % every == 0
@@ -506,6 +508,29 @@ class App:
         finally:
             self._unkept = None
         self.link.wake()
+
+    def _open_spool(self, directory):
+        """The spool on flash. When starting again does not help its directory, a small one in memory, so that the node measures and
+        sends all the same."""
+        count = self.state.count_dropped
+        try:
+            return Spool(
+                directory + "/spool",
+                self.config.spool_bytes,
+                self.config.spool_segments,
+                count,
+                longest=MESSAGE,
+            )
+        except OSError as error:
+            # a node that sleeps would start again at every sample
+            if self.life and self.life.failures < BLIND and not self.config.sleep:
+                raise
+            self.last_error = "spool: %s" % error
+        from .ram import Ram
+
+        self.in_memory = True
+        files = Ram()
+        return Spool("", 2 * (HEADER + MESSAGE), 2, count, files, MESSAGE)  # pyright: ignore[reportArgumentType]  has its calls
 
     def _signing_key(self, nvs):
         """The node's key; the public half, which takes long to compute, is kept with a mark of whose it is."""

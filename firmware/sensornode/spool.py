@@ -15,6 +15,7 @@ import hashlib
 import os
 import struct
 from binascii import crc32
+from errno import EIO
 
 HEADER = 14
 MAX_MESSAGE = 4096  # that the gateway takes
@@ -25,6 +26,16 @@ class DamagedError(Exception):
     """Raised when a record is cut short or fails its CRC."""
 
 
+def _names(path):
+    """Names in a directory. MicroPython's listdir never ends where LittleFS cannot read on: it gives empty names."""
+    names = []
+    for entry in os.ilistdir(path):
+        if not entry[0]:
+            raise OSError(EIO)
+        names.append(entry[0])
+    return names
+
+
 class Disk:
     """The file calls the spool needs; tests put a disk that loses power in its place."""
 
@@ -32,7 +43,7 @@ class Disk:
     def open(path, mode):
         return open(path, mode)
 
-    listdir = staticmethod(os.listdir)
+    listdir = staticmethod(_names if hasattr(os, "ilistdir") else os.listdir)
     remove = staticmethod(os.remove)
     mkdir = staticmethod(os.mkdir)
 
@@ -53,11 +64,14 @@ class Spool:
     :param size: bytes on flash at most, all segments together.
     :param segments: number of files; a full ring gives up one of them at a time.
     :param on_drop: called with the number of messages before they are given up.
+    :param disk: the file calls, of flash by default.
     :param longest: bytes of the longest message; a longer one on flash counts as damaged.
 
     Attributes: `last` is (boot, seq, SHA-256) of the newest intact record or None; `clean` is False when the newest
     file ended in a damaged record at mount time; `freed` is the highest sequence number that is receipted;
     `dropped` counts messages given up since mount; `damaged` counts damaged records met since mount.
+
+    Raises OSError when the directory can neither be read nor made.
     """
 
     def __init__(self, path, size, segments=16, on_drop=None, disk=Disk, longest=MAX_MESSAGE):

@@ -4,7 +4,8 @@ Sequence numbers are reserved in NVS in blocks, before the first of a block is u
 write. After a reset the numbering goes on
   * behind the newest message of the spool when the spool is whole: every message is spooled before it is sent, so
     whatever was numbered higher never left the node;
-  * at the end of the reserved block otherwise: up to a block of numbers is left out, none comes twice.
+  * behind the reserved block otherwise: up to a block of numbers is left out, none comes twice. One number more is, so that
+    a spool that comes to light again later never looks like one that ends right before the newest block.
 `prev` goes on from the newest intact message of the spool. Was that message not the last one sent (the spool was
 erased, or its newest record rotted), then the gateway finds a broken chain and reports a gap, as it should.
 """
@@ -43,11 +44,13 @@ class State:
 
     def resume(self, last, clean):
         """Go on behind the spool: `last` and `clean` as the spool found them."""
-        if last is None:
-            return
-        _, seq, self.prev = last
-        if clean and seq >= self._limit - BLOCK - 1 or seq >= self._limit:
-            self._next = seq + 1
+        if last:
+            _, seq, self.prev = last
+            if clean and seq >= self._limit - BLOCK - 1 or seq >= self._limit:
+                self._next = seq + 1
+                return
+        if not clean:
+            self._next = self._limit + 1
 
     @property
     def next(self):

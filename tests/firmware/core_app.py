@@ -306,6 +306,33 @@ async def test_a_spool_that_takes_no_writes_costs_the_message_and_not_the_node()
     assert found[0][2] in bytes(found[1][0])  # the chain goes from 1 to 3
 
 
+async def test_a_node_whose_spool_cannot_be_read_measures_and_sends_and_uses_no_number_twice():
+    app = node("steady")
+    await run(app, 2)
+    kept = app.spool.last[1]
+    assert app.status()["spool"] == "flash"
+    assert "spool" not in app.link._about
+    os.rename("spool", "away")
+    used = kept
+    for _ in range(2):
+        with open("spool", "w"):
+            pass
+        blind = boot(app.config)
+        assert blind.status()["spool"] == blind.link._about["spool"] == "memory"
+        assert blind._sends_now()  # a node that sleeps would lose it
+        await run(blind, 3)
+        assert [value for _, channel, value in values(blind) if channel == "temperature"][:3] == [1, 2, 3]
+        assert blind.spool.oldest() > used
+        used = blind.spool.last[1]
+        assert blind.state.dropped == 0
+    os.remove("spool")
+    os.rename("away", "spool")
+    again = boot(app.config)
+    assert again.spool.last[1] == kept
+    assert again.state.next > used
+    assert again.status()["spool"] == "flash"
+
+
 async def test_the_time_is_asked_for_as_soon_as_there_is_a_network_and_told_to_the_link_at_once():
     app = node("steady")
     waits, told, asked = [], [], []

@@ -62,6 +62,41 @@ def started(failures):
     return life
 
 
+def test_a_spool_that_cannot_be_read_has_some_starts_before_the_node_goes_on_without():
+    plain = node()
+    os.rename("spool", "away")
+    with open("spool", "w"):
+        pass
+    life = Life(Nvs())
+    failed = 0
+    while True:
+        life.start(powered=not failed)
+        try:
+            app = App(plain.config, plain.world, ".", life)
+            break
+        except OSError:
+            failed += 1
+    assert failed == application.BLIND
+    assert app.in_memory
+    assert app.last_error.startswith("spool: ")
+    assert not app.safe
+    life.well(True)
+    os.remove("spool")
+    os.rename("away", "spool")
+    life.start()
+    assert not App(plain.config, plain.world, ".", life).in_memory
+
+
+def test_a_node_that_sleeps_goes_on_without_its_spool_at_once():
+    plain = node(sleep=True)
+    os.rename("spool", "away")
+    with open("spool", "w"):
+        pass
+    life = Life(Nvs())
+    life.start(powered=True)
+    assert App(plain.config, plain.world, ".", life).in_memory
+
+
 async def test_the_watchdog_is_fed_only_while_sampling_and_link_are_healthy():
     app = node()
     dog = app.watchdog._wdt

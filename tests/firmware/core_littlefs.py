@@ -22,6 +22,7 @@ class Flash:
     def __init__(self, data=None):
         self.data = bytearray(data or BLOCK * BLOCKS)
         self.power = None
+        self.bad = ()  # blocks that cannot be read
 
     def spend(self):
         if self.power:
@@ -29,8 +30,11 @@ class Flash:
         return self.power
 
     def readblocks(self, block, buffer, offset=0):
+        if block in self.bad:
+            return -EIO
         at = block * BLOCK + offset
         buffer[:] = memoryview(self.data)[at : at + len(buffer)]
+        return 0
 
     def writeblocks(self, block, buffer, offset=0):
         if self.power == 0:
@@ -111,3 +115,33 @@ def test_power_cut_at_every_write_of_the_flash_keeps_every_message():
             assert kept[0] == 30
             return
         power += 1
+
+
+def test_a_directory_that_littlefs_cannot_read_is_an_error_and_loses_nothing():
+    """At its beginning LittleFS opens no directory; further on MicroPython's listing would never end."""
+    if not hasattr(os, "VfsLfs2"):
+        return
+    for files in (3, 30):
+        flash = Flash()
+        os.VfsLfs2.mkfs(flash, progsize=64, readsize=64, lookahead=32)
+        os.mount(os.VfsLfs2(flash, progsize=64, readsize=64, lookahead=32), "/flash")
+        spool = Spool("/flash/spool", 40 * 300, 40, longest=256)
+        for seq in range(1, files + 1):
+            spool.append(1, seq, message(seq)[:250])
+        os.umount("/flash")
+        name = b"%08x.seg" % (files - 1)
+        os.mount(os.VfsLfs2(flash, progsize=64, readsize=64, lookahead=32), "/flash")
+        flash.bad = [at for at in range(BLOCKS) if name in bytes(flash.data[at * BLOCK : (at + 1) * BLOCK])]
+        assert flash.bad
+        try:
+            Spool("/flash/spool", 40 * 300, 40, longest=256)
+        except OSError:
+            pass
+        else:
+            raise AssertionError("read it")
+        flash.bad = ()
+        again = Spool("/flash/spool", 40 * 300, 40, longest=256)
+        assert again.clean
+        assert again.last[1] == files
+        assert again.oldest() == 1
+        os.umount("/flash")

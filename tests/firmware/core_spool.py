@@ -3,6 +3,7 @@
 import io
 import os
 
+from sensornode.ram import Ram
 from sensornode.spool import HEADER, MAX_MESSAGE, Spool
 
 SIZE = 2 * 8192
@@ -361,3 +362,27 @@ def test_clear_removes_every_file():
     assert read_all(spool) == []
     fill(spool, 1, 1)
     assert read_all(spool) == [1]
+
+
+def test_a_spool_in_memory_holds_the_newest_messages_and_counts_what_it_gives_up():
+    lost = []
+    spool = Spool("", 2 * (HEADER + 1000), 2, lost.append, Ram(), 1000)
+    assert spool.last is None
+    assert spool.empty
+    fill(spool, 1, 4, 450)
+    assert read_all(spool) == [1, 2, 3, 4]
+    fill(spool, 5, 5, 1000)
+    assert lost == [2]
+    spool.rewind()
+    assert read_all(spool) == [3, 4, 5]
+    assert spool.oldest() == 3
+    spool.free(5)
+    assert spool.empty
+    fill(spool, 6, 205, 100)
+    spool.rewind()
+    found = read_all(spool)
+    assert found == list(range(found[0], 206))
+    assert sum(lost) == 2 + found[0] - 6
+    spool.clear()
+    fill(spool, 206, 206, 100)
+    assert read_all(spool) == [206]

@@ -99,8 +99,29 @@ def test_numbers_go_on_behind_the_reserved_block_when_the_spool_is_gone_or_torn(
     nvs.restart(None)
     torn = State(nvs)
     torn.resume(newest, False)
-    assert torn.take_seq() == 3 * BLOCK + 1
+    assert torn.take_seq() == 3 * BLOCK + 2
     assert torn.prev == b"p" * 32
+
+
+def test_numbers_that_were_sent_while_the_spool_could_not_be_read_are_not_used_again_when_it_can():
+    for kept in range(1, BLOCK + 1):  # up to all of a block
+        nvs = Nvs(False)
+        state = State(nvs)
+        for _ in range(kept):
+            state.take_seq()
+        used = set(range(1, kept + 1))
+        for blind in (1, 2, BLOCK, BLOCK + 1):
+            nvs.restart(None)
+            state = State(nvs)
+            state.resume(None, False)
+            for _ in range(blind):
+                seq = state.take_seq()
+                assert seq not in used, (kept, blind)
+                used.add(seq)
+        nvs.restart(None)
+        state = State(nvs)
+        state.resume((1, kept, bytes(32)), True)
+        assert state.take_seq() > max(used)
 
 
 def test_a_spool_older_than_the_reservation_is_not_believed():

@@ -146,6 +146,7 @@ class Gateway:
                     announce = wire.decode_announce(message.payload, site=SITE, node=NODE)
                     self.announces.append(announce)
                     self.keys[announce.signed.kid] = announce.public_key
+                    self.settled = max(self.settled, announce.oldest - 1)  # what is before that is gone
                 elif leaf == "data" and not self._data(message.payload):
                     return
             except wire.WireError as error:
@@ -153,7 +154,7 @@ class Gateway:
                 return
             while self.settled + 1 in self._raw:
                 self.settled += 1
-            boot = self.log[-1].signed.boot if self.settled else 0
+            boot = self.log[-1].signed.boot if self.log else 0
             client.publish(wire.topic(SITE, NODE, "receipt"), wire.encode_receipt(boot, self.settled), qos=1)
 
     def _data(self, raw: bytes) -> bool:

@@ -143,6 +143,41 @@ def test_an_hour_at_1_hz_without_a_broker_is_kept_and_sent_later(
     assert len(gateway.log) < 70
 
 
+def test_a_spool_that_cannot_be_read_stops_neither_measuring_nor_sending(
+    node: Node, broker: Broker, gateway: Gateway
+) -> None:
+    rows = [f"{START + 3600 * n},{n % 50}" for n in range(1000)]  # more than all starts together sample
+    (node.folder / "replay.csv").write_text("\n".join(["time,temperature Cel", *rows]) + "\n")
+    node.configure(sim={"speed": 14_400, "exit_at_end": False})
+    broker.stop()
+    node.start()
+    until(lambda: node.status.get("seq", 0) > 4, "some messages in the spool")
+    node.end()
+    kept = node.status["seq"]
+    spool = node.folder / "flash" / "spool"
+    spool.rename(spool.with_name("away"))
+    spool.touch()
+    broker.start()
+    node.stay()
+    until(lambda: len(gateway.log) > 3, "messages of now")
+    assert gateway.status[-1]["spool"] == "memory"
+    assert len(node.exits) == 3  # first it tried whether starting again helps
+    assert node.process
+    node.process.kill()
+    seen = len(gateway.log)
+    until(lambda: len(gateway.log) > seen + 3, "messages of the next start")
+    node.stop()
+    assert all(message.signed.seq > kept for message in gateway.log)
+    spool.unlink()
+    spool.with_name("away").rename(spool)
+    newest = max(message.signed.seq for message in gateway.log)
+    node.start()
+    until(lambda: gateway.log[-1].signed.seq > newest + 3, "messages from flash again")
+    assert "spool" not in gateway.status[-1]
+    assert gateway.clones == 0
+    assert not gateway.refused
+
+
 @pytest.mark.parametrize("publish", [1, 4])
 def test_a_node_that_sleeps_between_its_samples_loses_none(
     publish: int, node: Node, gateway: Gateway
