@@ -69,23 +69,31 @@ class Wifi:
         if wlan.isconnected():
             return
         self.joined = ""
+        why = ""
         for net in await self._order():
-            leave(wlan)
-            wlan.connect(net.ssid, net.password or None)
-            begun = ticks_ms()
-            while True:
-                # asked before the look, so that there is one however late it is
-                late = ticks_diff(ticks_ms(), begun) >= JOIN_MS
-                if wlan.isconnected():
+            try:
+                leave(wlan)
+                wlan.connect(net.ssid, net.password or None)
+                if await self._let_in():
                     net.failures = 0
                     self.joined = net.ssid
                     return
-                if late:
-                    break
-                await asyncio.sleep(0.1)
+            except (OSError, RuntimeError) as error:
+                why = ": %s" % error  # the radio does not even try
             net.failures = min(net.failures + 1, LONGEST)
             net.failed = ticks_ms()
-        raise OSError("no Wi-Fi network lets the node in")
+        raise OSError("no Wi-Fi network lets the node in" + why)
+
+    async def _let_in(self):
+        begun = ticks_ms()
+        while True:
+            # asked before the look, so that there is one however late it is
+            late = ticks_diff(ticks_ms(), begun) >= JOIN_MS
+            if self._wlan.isconnected():
+                return True
+            if late:
+                return False
+            await asyncio.sleep(0.1)
 
     async def reset(self):
         """Switch the radio off; `join` switches it on."""

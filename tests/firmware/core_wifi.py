@@ -103,6 +103,32 @@ async def test_one_that_fails_goes_behind_the_others_for_a_while():
     assert tried() == ["home", "barn"]
 
 
+async def test_one_that_the_radio_does_not_even_try_keeps_no_other_away():
+    air(home=(-40, "secret", False), barn=(-70, "hay", False))
+
+    class Picky(WLAN):
+        def connect(self, ssid, password=None):
+            if ssid == "home":
+                raise OSError("Wifi Invalid Argument")
+            super().connect(ssid, password)
+
+    one = Wifi(Picky(), (("home", "x"), ("barn", "hay")))
+    await one.join()
+    assert one.joined == "barn"
+    assert one._networks[0].failures == 1
+
+    class Broken(WLAN):
+        def connect(self, ssid, password=None):
+            raise RuntimeError("Wifi Unknown Error 0x0101")
+
+    try:
+        await Wifi(Broken(), (("home", "x"), ("barn", "hay"))).join()
+    except OSError as error:
+        assert "0x0101" in str(error)
+    else:
+        raise AssertionError("joined")
+
+
 async def test_when_none_lets_the_node_in_all_are_tried_each_time():
     air(home=(-40, "secret", False))
     one = radio(("home", "wrong"), ("barn", "hay"))
