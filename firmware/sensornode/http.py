@@ -7,6 +7,8 @@ import asyncio
 
 from micropython import const
 
+from .aside import address
+
 _REDIRECTS = const(3)
 _LINE = const(1024)
 
@@ -60,7 +62,7 @@ class Download:
             if not self._tls:
                 raise HttpError("https needs broker.ca")
             options = {"ssl": self._tls, "server_hostname": host}
-        opening = asyncio.open_connection(host, port, **options)
+        opening = asyncio.open_connection(await address(host, port), port, **options)
         self._reader, self._writer = await asyncio.wait_for(opening, self._timeout)
         head = "GET %s HTTP/1.0\r\nHost: %s\r\nUser-Agent: sensornode\r\nConnection: close\r\n\r\n" % (
             path,

@@ -321,6 +321,30 @@ async def test_a_redirection_is_followed():
     await end.stop()
 
 
+async def test_the_name_of_a_server_is_looked_up_beside_the_other_tasks():
+    from sensornode import http
+
+    asked = []
+
+    async def address(host, port):
+        asked.append((host, port))
+        return "127.0.0.1"
+
+    image = archive(FILES)
+    server = await Server(image).start()
+    before = http.address
+    http.address = address
+    try:
+        download = http.Download()
+        await download.open(server.url.replace("127.0.0.1", "files.test"))
+        await download.close()
+    finally:
+        http.address = before
+    assert [host for host, _ in asked] == ["files.test"]
+    assert b"Host: files.test" in b"".join(server.asked)
+    await server.stop()
+
+
 async def test_a_server_that_falls_silent_is_given_up():
     async def silent(writer):
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n123")
