@@ -118,8 +118,8 @@ class Orders:
 
         keep(self._path, self._root, order, payload, self._config.site, self._config.node)
         life.begin_config(order.version)
-        clean(self._root, life)
         self._restart("configuration %d" % order.version)
+        clean(self._root, life)
 
     async def _install(self, order):
         life = self._life

@@ -257,7 +257,11 @@ async def install(order, life, root, tls, board, disk=Disk):
         await fetch(order, AppPartition(partition, order.size, order.sha256), tls)
         # first the record: a boot slot without one would start the new image without counting it
         life.begin_update(order.sequence, PARTITION, order.version, order.minimum)
-        board.boot_from(partition)
+        try:
+            board.boot_from(partition)
+        except OSError:
+            life.give_up()
+            raise
 
 
 SEAL = "whole"  # what slots.py reads; the format stands there

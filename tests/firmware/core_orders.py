@@ -424,6 +424,14 @@ async def test_a_flash_that_takes_no_file_costs_the_order_and_not_the_node():
     assert node.life.config_seen == 0
 
 
+async def test_what_cannot_be_tidied_up_does_not_leave_a_configuration_begun_and_not_started():
+    node = Node()
+    os.mkdir(node.root + "/config-9")  # looks like an old one, and cannot be removed as a file
+    await node.give("config", signed.config(1, {"interval": 5}))
+    assert node.life.on_trial
+    assert node.restarts == ["configuration 1"]
+
+
 async def test_open_order_takes_no_other_frame():
     from sensornode.verify import VerifyingKey
 

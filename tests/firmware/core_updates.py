@@ -474,6 +474,30 @@ async def test_an_image_for_a_partition_is_started_once_and_confirmed_by_a_recei
     board_without_slots()
 
 
+async def test_a_bootloader_that_refuses_an_image_ends_the_trial_at_once():
+    class Refusing(Board):
+        def boot_from(self, partition):
+            raise OSError("the image was refused")
+
+    board_with_slots()
+    image = os.urandom(5000)
+    server = await Server(image).start()
+    nvs = Nvs()
+    life = boot(nvs)
+    try:
+        await install(order(image, server, form="app"), life, "", None, Refusing(esp32.Partition("ota_1")))
+    except OSError as error:
+        assert "refused" in str(error)
+    else:
+        raise AssertionError("installed")
+    finally:
+        await server.stop()
+    assert not life.on_trial  # a node on trial takes no other order
+    assert not boot(nvs).on_trial
+    assert life.takes_update(1)
+    board_without_slots()
+
+
 async def test_an_image_whose_application_would_never_run_is_refused():
     server = await Server(b"").start()
     nvs = Nvs()
