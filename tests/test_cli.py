@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -9,6 +10,11 @@ import sys
 import pytest
 
 from sensorhub import processes
+from sensorhub.log.entries import Genesis, encode_entry
+from sensorhub.log.log import Log
+from sensorhub.log.note import NoteSigner
+from sensorhub.status import StatusFile
+from sensorhub.store import SqliteStore
 
 
 @pytest.fixture
@@ -85,6 +91,50 @@ def test_a_wrong_setting_is_one_line_too(call):
     assert done.returncode == 1
     assert "web.port" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_taken_port_of_the_page_is_said_once(call):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = call("run", "web", environ={"SENSORHUB_WEB_PORT": str(port)})
+    assert done.returncode == 1
+    said = (
+        f"the page cannot listen on 127.0.0.1:{port}: Address already in use; free the port or set web.port"
+    )
+    assert done.stderr.splitlines()[-1] == f"sensorhub: {said}"
+
+
+def test_an_empty_log_has_no_node_and_no_day(call, tmp_path):
+    data = tmp_path / "data"
+    signer = NoteSigner.generate("home.gateway/sensorhub")
+    log = Log.open(data / "log", origin="home.gateway/sensorhub", signer=signer, checkpoint_interval=0)
+    log.append(encode_entry(Genesis("home", "gateway", bytes(32))))
+    log.commit()
+    log.close()
+    assert "`sensorhub nodes add NAME`" in call("nodes", "list").stderr
+    SqliteStore(data / "store.sqlite").close()
+    assert call("quality", "days").stderr == "no reading was stored for that\n"
+    assert call("log", "fsck").stderr == ""  # no bar where nobody watches
+
+
+def test_status_says_what_each_process_does_or_what_is_wrong_with_it(call, tmp_path):
+    def write(process, **fields):
+        StatusFile(tmp_path / "data", process).write(fields)
+
+    rates = {"rate_messages": 2.0, "rate_readings": 20.0}
+    write("ingest", cursor=7, broker="mosquitto", address="[::1]:1883", warnings=[], **rates)
+    write("store", cursor=7, error=None, readings=1234, nodes=3)
+    write("quality", cursor=7, judge="rules/2", error="no [space] left")
+    write("supervisor", children={"web": {"pid": 1, "restarts": 0}, "store": {"pid": 2, "restarts": 3}})
+    write("chain", cursor=7, posted=1, lag=12, error=None)
+    write("web", url="http://127.0.0.1:8080/", updated_ms=1)
+    said = {line.split()[0]: line for line in call("status").stdout.splitlines()}
+    assert "mosquitto broker at [::1]:1883, 2 messages/s, 20 readings/s" in said["ingest"]
+    assert "1,234 readings of 3 nodes" in said["store"]
+    assert "no [space] left" in said["quality"]
+    assert "started again: store 3 times" in said["supervisor"]
+    assert "1 posts, 12 entries not anchored" in said["chain"]
+    assert "no sign of life" in said["web"]
 
 
 def test_settings_show_values_and_no_secret(call):

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 STATUS_DIR = "status"
+SILENT_MS = 15_000
+"""Milliseconds after which a process that has not written its status counts as silent; they write each second."""
 
 
 class StatusFile:

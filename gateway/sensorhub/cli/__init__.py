@@ -120,9 +120,10 @@ def run(
 def status() -> None:
     """Show how each process is doing."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    from sensorhub.status import read_all
+    from sensorhub.status import SILENT_MS, read_all
 
     table = Table(box=None, header_style="dim")
     for title in ("process", "age", "cursor", "says"):
@@ -132,14 +133,39 @@ def status() -> None:
         raise SensorhubError(
             "no process has written a status yet: is the gateway running here? See gateway.data_dir"
         )
+    now = time.time()
     for name, record in found.items():
-        age = time.time() - record.get("updated_ms", 0) / 1000
-        told = record.get("error") or "; ".join(record.get("warnings", ())) or record.get("url", "")
-        told = told or _judging(record)
-        table.add_row(name, f"{age:.0f} s", str(record.get("cursor", "")), str(told))
+        age = now - record.get("updated_ms", 0) / 1000
+        told = "no sign of life: it has stopped, or hangs" if age * 1000 > SILENT_MS else _says(name, record)
+        table.add_row(name, f"{age:.0f} s", str(record.get("cursor", "")), escape(told))
     Console().print(table)
     for line in _muted(context.settings().data_dir):
         typer.echo(line)
+
+
+def _says(name: str, record: Mapping[str, Any]) -> str:
+    """What is wrong with a process, and otherwise what it does."""
+    troubles = [record["error"]] if record.get("error") else record.get("warnings")
+    if troubles:
+        return "; ".join(map(str, troubles))
+    match name:
+        case "supervisor":
+            children = record.get("children", {}).items()
+            again = [f"{child} {said['restarts']} times" for child, said in children if said["restarts"]]
+            return f"started again: {', '.join(again)}" if again else f"{len(children)} processes"
+        case "ingest" if "address" in record:
+            rates = f"{record['rate_messages']:g} messages/s, {record['rate_readings']:g} readings/s"
+            return f"{record['broker']} broker at {record['address']}, {rates}"
+        case "store" if "readings" in record:
+            return f"{record['readings']:,} readings of {record['nodes']:,} nodes"
+        case "quality":
+            return _judging(record)
+        case "chain" if "posted" in record:
+            return f"{record['posted']:,} posts, {record['lag']:,} entries not anchored"
+        case "web":
+            return str(record.get("url", ""))
+        case _:
+            return ""
 
 
 def _judging(record: Mapping[str, Any]) -> str:

@@ -31,10 +31,25 @@ class NodeKind(StrEnum):
 @app.command("list")
 def nodes_list() -> None:
     """List the enrolled nodes with their key ids."""
+    from rich.console import Console
+    from rich.table import Table
+
     from sensorhub.nodes.registry import Registry
 
-    for node in Registry.replay(open_log()).nodes():
-        typer.echo(f"{node.name:24} {node.current.hex() if node.current else 'revoked':16}")
+    registry = Registry.replay(open_log())
+    table = Table(box=None, header_style="dim")
+    for title in ("node", "kind", "place", "key"):
+        table.add_column(title)
+    for node in registry.nodes():
+        key = registry.key(node.kids[-1])
+        assert key is not None
+        table.add_row(
+            node.name, key.kind, key.geohash or "-", node.current.hex() if node.current else "revoked"
+        )
+    if not table.row_count:
+        typer.echo("no node is enrolled yet; `sensorhub nodes add NAME` makes a claim for one", err=True)
+        return
+    Console().print(table)
 
 
 def _address(text: str) -> bytes | None:

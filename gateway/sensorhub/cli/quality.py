@@ -228,6 +228,9 @@ def quality_days(
                 "-" if score is None else f"{score:.2f}",
                 ", ".join(f"{name} {count:,}" for name, count in row["flags"].items()),
             )
+    if not table.row_count:
+        typer.echo("no reading was stored for that", err=True)
+        return
     Console().print(table)
 
 

@@ -249,7 +249,7 @@ class Ingest:
             return found
         if committer.problem:
             found.append(f"messages wait unacknowledged: {committer.problem}")
-        if not subscriber.connected:
+        if not (subscriber.connected or self._stop.is_set()):
             found.append(subscriber.error or "not connected to the broker yet")
         if subscriber.unsteady:
             found.append(

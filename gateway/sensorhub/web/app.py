@@ -8,6 +8,7 @@ checks.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -108,8 +109,10 @@ async def serve(
         try:
             await site.start()
         except OSError as error:
+            # asyncio's own words repeat the address; names that cannot be resolved have numbers below 0
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
             raise SensorhubError(
-                f"the page cannot listen on {authority(host, port)}: {error.strerror}; free the port or set web.port"
+                f"the page cannot listen on {authority(host, port)}: {reason}; free the port or set web.port"
             ) from None
         ready(runner.addresses[0][1])
         await stop.wait()

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from sensorhub.log.note import NoteError
+from sensorhub.status import SILENT_MS
 from sensorhub.web.gateway import Gateway
 from sensorhub.web.quality_api import muted_now
 
 FOLLOWERS: Final = ("quality", "store", "chain")
-#: Milliseconds after which a process that has not written its status counts as silent; they write each second.
-SILENT_MS: Final = 15_000
 #: Fields of the ingest process's status that are its own business, or far too long.
 _PRIVATE: Final = frozenset(("pid", "process", "nodes"))
 
