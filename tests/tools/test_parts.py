@@ -2,6 +2,7 @@
 
 import json
 import random
+import socket
 import subprocess
 import sys
 import threading
@@ -227,6 +228,8 @@ def test_broker_addresses():
     assert broker("hub") == ("hub", 1883)
     assert broker("hub:1884") == ("hub", 1884)
     assert broker("2001:db8::1") == ("2001:db8::1", 1883)
+    assert broker("[2001:db8::1]") == ("2001:db8::1", 1883)
+    assert broker("[2001:db8::1]:8883") == ("2001:db8::1", 8883)
     for wrong in ("hub:0", "hub:x", ":1883", "hub:70000"):
         with pytest.raises(FlashError):
             broker(wrong)
@@ -318,6 +321,22 @@ def test_the_api_is_asked_with_the_token_and_its_refusals_are_told(gateway):
         Remote(url, token).register(replace(enrolment, place="nowhere", replace=True))
     assert error.value.code is Exit.CLAIM
     assert token not in repr(Remote(url, token))
+
+
+def test_a_name_that_the_gateway_does_not_answer_to_is_told_with_the_setting(gateway, monkeypatch):
+    looked_up = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *rest, **options: looked_up(
+            "127.0.0.1" if host == "hub.example" else host, *rest, **options
+        ),
+    )
+    url = gateway.url.replace("127.0.0.1", "hub.example")
+    with pytest.raises(FlashError, match=r"'hub\.example'.*web\.hosts") as error:
+        Remote(url, gateway.TOKEN).prepare(Enrolment(new_identity("roof", "a-1"), "air"))
+    assert error.value.code is Exit.UNREACHABLE
+    assert "IP address" in error.value.remedy
 
 
 def test_a_token_is_not_carried_to_where_a_gateway_points():

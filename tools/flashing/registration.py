@@ -253,6 +253,12 @@ class Remote:
                 f"{self.url} enrols no nodes over its API",
                 "Set web.enrol_token_file there, or run sensorhub nodes add NAME there and give its file with --claim.",
             )
+        if error.code == 421:
+            return FlashError(
+                Exit.UNREACHABLE,
+                f"{self.url} reaches a gateway that is not called so{said}",
+                "Name it with --gateway by its IP address, or as it is called.",
+            )
         if 300 <= error.code < 400:
             return FlashError(
                 Exit.UNREACHABLE, f"{self.url} is somewhere else now", "Name its new address with --gateway."

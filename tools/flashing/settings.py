@@ -204,7 +204,7 @@ def broker(sources: Sources, fallback: str) -> Broker:
     """
     said = sources.find("broker.host") or fallback or sources.need("broker.host")
     host, colon, digits = said.rpartition(":")
-    if not colon or said.count(":") > 1:
+    if not colon or (said.count(":") > 1 and not host.endswith("]")):
         host, digits = said, ""
     ca = b""
     ca_file = sources.find("broker.ca")
