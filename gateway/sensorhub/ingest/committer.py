@@ -16,21 +16,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import cbor2
 import msgspec
 
 from sensorhub.errors import SensorhubError
 from sensorhub.ingest import state
+from sensorhub.ingest.appends import Appends, Submission, refuse
 from sensorhub.ingest.checker import Accepted, Announced, Batch, Checked, Checker, Rejected
 from sensorhub.ingest.guard import Guard, Logged
 from sensorhub.ingest.index import MessageIndex
 from sensorhub.ingest.packets import Publish
 from sensorhub.ingest.quarantine import Quarantine, Refused
-from sensorhub.log.appender import AppendError
+from sensorhub.ingest.used_claims import UsedClaims
 from sensorhub.log.entries import (
-    GENESIS,
     MESSAGE,
     NODE,
     Genesis,
@@ -44,13 +44,11 @@ from sensorhub.log.errors import LogError, LogUnsyncedError
 from sensorhub.log.log import Log
 from sensorhub.log.merkle import leaf_hash
 from sensorhub.log.reader import LogReader
-from sensorhub.nodes.claims import ClaimError, Claims
+from sensorhub.nodes.claims import Claims
 from sensorhub.nodes.registry import Registry
 from sensorhub.wire import (
     Announce,
     Reason,
-    WireError,
-    decode_announce,
     encode_receipt,
     parse_signed,
     topic,
@@ -62,22 +60,6 @@ SNAPSHOT_SECONDS: Final = 60.0
 SNAPSHOT_ENTRIES: Final = 200_000
 RETRY_SECONDS: Final = 1.0
 MAX_STATUS_BYTES: Final = 1_024
-
-
-class RefusedEntryError(SensorhubError):
-    """Raised when another process asks to append an entry that may not stand in the log."""
-
-
-class Submission(NamedTuple):
-    """Entries another process wants appended.
-
-    Attributes:
-        entries: encoded log entries.
-        first: gives the log index of the first once all are on disk.
-    """
-
-    entries: Sequence[bytes]
-    first: Future[int]
 
 
 class _StopError(Exception):
@@ -102,6 +84,7 @@ class Committer:
     Attributes:
         messages, readings, duplicates, refused: counted since the start of this process.
         problem: why the log cannot be written at the moment, or None.
+        claims: those that enrolments used.
         failure: why `run` ended by itself, or None: the log has to be opened again by a new process.
     """
 
@@ -122,20 +105,19 @@ class Committer:
         self.log = log
         self.registry = Registry()
         self.guard = Guard(self._search)
+        self.claims = UsedClaims(Claims(data_dir / "claims.json"))
         self.messages = 0
         self.readings = 0
         self.duplicates = 0
         self.refused: Counter[Reason] = Counter()
         self.problem: str | None = None
         self.failure: LogError | None = None
-        self.claims_problem: str | None = None
         self.quarantine_problem: str | None = None
         self.states: dict[str, dict[str, Any]] = {}
         self._reader = reader
         self._state_path = data_dir / "ingest.state"
         self._index_path = data_dir / "ingest.index"
         self._index: MessageIndex | None = None
-        self._claims = Claims(data_dir / "claims.json")
         self._site = site
         self._open = open_enrolment
         self._quarantine = quarantine
@@ -144,12 +126,12 @@ class Committer:
         self._interval = commit_interval
         self._entries = commit_entries
         self._queue: queue.SimpleQueue[Batch | Submission | None] = queue.SimpleQueue()
+        self._appends = Appends(log, self.registry, self._commit)
         self._checker: Checker | None = None
         self._stop = threading.Event()
         self._log_id = b""
         self._pending: dict[str, bytes] = {}
         self._receipted: dict[str, float] = {}
-        self._spending: list[tuple[str, bytes]] = []
         self._saved_size = 0
         self._saved_time = time.monotonic()
         self._committed_time = 0.0
@@ -173,7 +155,7 @@ class Committer:
         self._log_id = leaf_hash(first)
         self._index = MessageIndex(self._index_path, self._log_id)
         self._replay()
-        self._spend_known()
+        self.claims.recall(self.registry, self._reader, self._site)
 
     @property
     def index_problem(self) -> str | None:
@@ -235,10 +217,10 @@ class Committer:
             self._flush_quarantine()
             for mids, count, epoch in acknowledgements:
                 self._settle(mids, count, epoch)
-            self._append_all(submissions)
+            self._appends.take(submissions)
         finally:
-            _refuse(submissions)
-        self._spend()
+            refuse(submissions)
+        self.claims.spend()
         self._send_receipts()
         self._save_sometimes()
         return go_on
@@ -380,13 +362,7 @@ class Committer:
     ) -> str | None:
         """Enrols a key if it may be; otherwise says why not."""
         known = self.registry.node(node) is not None
-        grant = None
-        if claim is not None and (node, claim) not in self._spending:
-            try:
-                grant = self._claims.find(node, claim)
-                self.claims_problem = None
-            except ClaimError as error:
-                self.claims_problem = str(error)
+        grant = self.claims.find(node, claim)
         if grant is None:
             if known:
                 return f"another key is enrolled for node {node!r}, and replacing it needs a claim"
@@ -406,7 +382,7 @@ class Committer:
             )
         )
         if grant is not None and claim is not None:
-            self._spending.append((node, claim))
+            self.claims.owe(node, claim)
         return None
 
     def _node_status(self, message: Publish, node: str) -> None:
@@ -460,99 +436,6 @@ class Committer:
                 return
             self._receipted[node] = now
             del self._pending[node]
-
-    def _append_all(self, submissions: Sequence[Submission]) -> None:
-        """Appends what other processes asked for, unless they gave up in between."""
-        taken: list[tuple[Future[int], int]] = []
-        for submission in submissions:
-            if not submission.first.set_running_or_notify_cancel():
-                continue
-            try:
-                node_entries = self._admit(submission.entries)
-                first = self.log.append_many(submission.entries)
-            except SensorhubError as error:
-                submission.first.set_exception(error)
-                continue
-            taken.append((submission.first, first))
-            # what is asked for next may depend on it
-            if node_entries and self._conclude(taken):
-                for offset, entry in node_entries:
-                    self.registry.apply(first + offset, entry)
-            if node_entries:
-                taken = []
-        self._conclude(taken)
-
-    def _conclude(self, taken: Sequence[tuple[Future[int], int]]) -> bool:
-        """Commits what other processes asked for, or takes it all back; says which."""
-        if not taken:
-            return True
-        try:
-            try:
-                self.log.commit()
-            except LogUnsyncedError:
-                raise
-            except LogError as error:
-                if self.log.committed == taken[0][1]:
-                    # a request that waits for the disk would still be appended after its client asked again
-                    self.log.rollback()
-                    for future, _ in taken:
-                        future.set_exception(error)
-                    return False
-                self._commit()
-        except BaseException as error:
-            for future, _ in taken:
-                future.set_exception(
-                    AppendError(f"{error}; look in the log before you repeat it", uncertain=True)
-                )
-            raise
-        for future, first in taken:
-            future.set_result(first)
-        return True
-
-    def _admit(self, entries: Sequence[bytes]) -> list[tuple[int, NodeEntry]]:
-        node_entries = []
-        for offset, entry in enumerate(entries):
-            kind = kind_of(entry)
-            if kind in (MESSAGE, GENESIS):
-                raise RefusedEntryError("messages come by MQTT only, and a log has one genesis entry")
-            if kind == NODE:
-                decoded = decode_entry(entry)
-                assert isinstance(decoded, NodeEntry)
-                if (refusal := self.registry.refusal(decoded)) is not None:
-                    raise RefusedEntryError(refusal)
-                node_entries.append((offset, decoded))
-        return node_entries
-
-    def _spend(self) -> None:
-        while self._spending:
-            node, claim = self._spending[0]
-            try:
-                self._claims.redeem(node, claim)
-                self.claims_problem = None
-            except ClaimError as error:
-                # stays in the list, so the claim is not honoured again; the next round tries once more
-                self.claims_problem = str(error)
-                return
-            self._spending.pop(0)
-
-    def _spend_known(self) -> None:
-        """Spends claims whose enrolment is logged but which a crash left in the file."""
-        try:
-            if not self._claims.waiting():
-                return
-        except ClaimError as error:
-            self.claims_problem = str(error)
-            return
-        for index in self.registry.indices:
-            entry = decode_entry(self._reader.entry(index))
-            if isinstance(entry, NodeEntry) and entry.event in (NodeEvent.ENROL, NodeEvent.ROTATE):
-                try:
-                    announce = decode_announce(entry.evidence, site=self._site, node=entry.node)
-                except WireError:
-                    continue
-                if announce.claim is not None:
-                    self._spending.append((entry.node, announce.claim))
-        self._spend()
 
     def _search(self, kid: bytes, seq: int, ranges: list[tuple[int, int]]) -> list[Logged]:
         if self.log.size > self.log.committed:
@@ -646,12 +529,4 @@ class Committer:
             except queue.Empty:
                 return
             if isinstance(item, Submission):
-                _refuse([item])
-
-
-def _refuse(submissions: Sequence[Submission]) -> None:
-    """Answers those that nobody has begun with."""
-    for submission in submissions:
-        future = submission.first
-        if not (future.done() or future.running()) and future.set_running_or_notify_cancel():
-            future.set_exception(SensorhubError("the gateway is stopping; append again when it runs"))
+                refuse([item])

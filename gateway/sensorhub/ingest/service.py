@@ -275,7 +275,7 @@ class Ingest:
         found.extend(
             problem
             for problem in (
-                committer.claims_problem,
+                committer.claims.problem,
                 committer.quarantine_problem,
                 committer.index_problem,
                 committer.log.problem,
