@@ -15,7 +15,6 @@ from typing import Any, Final, Self
 
 import cbor2
 import msgspec
-import numpy as np
 
 from sensorhub.channels import BY_NAME
 from sensorhub.flags import TRUSTED
@@ -33,10 +32,9 @@ from sensorhub.log.entries import (
     outranks,
 )
 from sensorhub.log.merkle import leaf_hash
-from sensorhub.nodes.dater import Dater
-from sensorhub.store.reader import SqliteReader, unpack
-from sensorhub.store.rollup import Columns, Summary, combine, summarise
-from sensorhub.store.schema import CONTENT, DAY, FIVE_MINUTES, HOUR, StoreError, connect, trouble, writer_lock
+from sensorhub.store.reader import SqliteReader
+from sensorhub.store.schema import CONTENT, DAY, StoreError, connect, trouble, writer_lock
+from sensorhub.store.settling import settle
 from sensorhub.store.state import Layout, Place, State, buckets_of, layout_of
 from sensorhub.wire import Message, WireError, parse_pack, parse_signed
 
@@ -50,22 +48,10 @@ SETTLE_SHARE: Final = 0.1
 RECENT: Final = 16_384
 #: Dirty buckets that force rollups up to date, to bound memory during a rebuild.
 MOST_DIRTY: Final = 50_000
-#: Dirty buckets this close together are read in one go: hourly messages are common.
-MERGE_GAP: Final = HOUR
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(list[float]).decode
 _integers: Final = msgspec.json.Decoder(list[int]).decode
-
-_INSERT_MESSAGE: Final = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_UPDATE_NODE: Final = (
-    "UPDATE node SET messages = messages + ?, readings = readings + ?, judged = judged + ?, trusted = trusted + ?,"
-    " last_time = coalesce(max(coalesce(last_time, ?5), ?5), last_time),"
-    " last_received = coalesce(?6, last_received) WHERE id = ?7"
-)
-_INSERT_ROLLUP: Final = (
-    "INSERT OR REPLACE INTO rollup_{} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
 
 
 class SqliteStore(SqliteReader):
@@ -102,7 +88,6 @@ class SqliteStore(SqliteReader):
             super().__init__(path)
             self._db.close()
             self._db = connect(path, write=True)
-            self._state = State()
             self._load()
             self._joined = self._state.cursor == 0  # whether the log was seen to continue the store
         except BaseException:
@@ -200,7 +185,7 @@ class SqliteStore(SqliteReader):
             pause = max(SETTLE_INTERVAL, self._settle_took / SETTLE_SHARE)
             if len(state.dirty) > MOST_DIRTY or time.monotonic() - self._settled >= pause:
                 self._settle()
-            self._flush()
+            self._state.flush(self._db)
 
     def _compare(self, index: int, entry: bytes) -> None:
         """Holds an entry that the store has already taken in against what it remembers of it."""
@@ -223,7 +208,7 @@ class SqliteStore(SqliteReader):
         """Brings every rollup up to date with the entries taken in."""
         with self._lock, _Transaction(self):
             self._settle()
-            self._flush()
+            self._state.flush(self._db)
 
     def dump(self) -> dict[str, list[tuple[Any, ...]]]:
         """The whole content by table, in key order: equal for equal logs, however they were read."""
@@ -366,7 +351,7 @@ class SqliteStore(SqliteReader):
         node = state.nodes.get(entry.node) or self._new_node(entry.node)
         self._db.execute("INSERT INTO node_entry VALUES (?, ?)", (index, node))
         if entry.event == NodeEvent.CLONE:
-            self._write()
+            self._state.write(self._db)
             for message in clone_pair(entry) or ():
                 self._db.execute(
                     "UPDATE message SET clone = ? WHERE id = ? AND clone IS NULL", (index, message)
@@ -392,7 +377,7 @@ class SqliteStore(SqliteReader):
     def _date(self, message: int, base: int, by: int) -> None:
         """Gives an undated message its base time, told by the message at log index `by`."""
         state = self._state
-        self._write()
+        self._state.write(self._db)
         row = self._db.execute(
             'SELECT node, layout, times, "values" FROM message WHERE id = ? AND last IS NULL', (message,)
         ).fetchone()
@@ -452,7 +437,7 @@ class SqliteStore(SqliteReader):
             self._db.execute("INSERT OR REPLACE INTO source VALUES (?, ?, ?)", (*key, span))
 
     def _find_place(self, message: int) -> Place | None:
-        self._write()
+        self._state.write(self._db)
         row = self._db.execute(
             "SELECT node, layout, base, times FROM message WHERE id = ?", (message,)
         ).fetchone()
@@ -483,7 +468,7 @@ class SqliteStore(SqliteReader):
         today = int(clock // DAY)
         raw, five, hourly = ((today - days) * DAY if days else 0 for days in self._days)
         if raw > state.raw_from:
-            self._write()
+            self._state.write(self._db)
             old = [
                 (node, layout, raw)
                 for node, layout in state.sources
@@ -523,151 +508,19 @@ class SqliteStore(SqliteReader):
     # -- rollups
 
     def _settle(self) -> None:
-        state = self._state
-        if state.dirty:
+        if self._state.dirty:
             started = time.monotonic()
-            self._write()
-            directions = frozenset(
-                number for name, number in state.channels.items() if BY_NAME[name].style == "direction"
-            )
-            sources: dict[int, list[tuple[int, float]]] = {}
-            for (node, layout), span in state.sources.items():
-                sources.setdefault(node, []).append((layout, span))
-            by_node: dict[int, list[int]] = {}
-            for node, bucket in sorted(state.dirty):
-                by_node.setdefault(node, []).append(bucket)
-            for node, buckets in by_node.items():
-                self._settle_node(node, buckets, sources.get(node, []), directions)
-            self._db.execute("DELETE FROM dirty")
-            state.dirty.clear()
-            state.new_dirty.clear()
+            settle(self._db, self._state, self._between)
             self._settle_took = time.monotonic() - started
         self._settled = time.monotonic()
 
-    def _settle_node(
-        self, node: int, buckets: list[int], sources: list[tuple[int, float]], directions: frozenset[int]
-    ) -> None:
-        wanted = np.array(buckets, dtype=np.int64)
-        parts: list[tuple[Any, ...]] = []
-        for layout, span in sources:
-            channels = np.array(self._state.layout_by_id[layout].channels, dtype=np.int64)
-            seen: set[int] = set()
-            for start, end in _runs(buckets, FIVE_MINUTES, MERGE_GAP):
-                rows = self._between(node, layout, span, start, end)
-                if not rows.ids:
-                    continue
-                m = unpack(rows)
-                m.score[m.clone] = -1
-                bucket = np.floor(m.time / FIVE_MINUTES).astype(np.int64) * FIVE_MINUTES
-                keep = ~np.isnan(m.value) & np.isin(bucket, wanted)
-                if span:  # a message may reach into several runs, and counts once
-                    keep[[i for i, message in enumerate(rows.ids) if message in seen]] = False
-                    seen.update(rows.ids)
-                channel = np.broadcast_to(channels, m.id.shape)
-                parts.append(
-                    (channel[keep], m.time[keep], m.id[keep], m.value[keep], m.score[keep], m.flags[keep])
-                )
-        if not parts:
-            return
-        summaries = summarise(
-            Columns(*(np.concatenate(each) for each in zip(*parts, strict=True))), FIVE_MINUTES, directions
-        )
-        self._db.executemany(
-            _INSERT_ROLLUP.format("5m"),
-            [(node, bucket, channel, *row) for (bucket, channel), row in summaries.items()],
-        )
-        hours = sorted({bucket // HOUR * HOUR for bucket, _ in summaries})
-        touched = {(bucket // HOUR * HOUR, channel) for bucket, channel in summaries}
-        hourly: dict[tuple[int, int], list[Summary]] = {}
-        for start, end in _runs(hours, HOUR):
-            for bucket, channel, *row in self._db.execute(
-                "SELECT bucket, channel, n, mean, min, max, last, steadiness, trusted_n, trusted_mean,"
-                " trusted_steadiness, flags, judged_n, score, flag_counts FROM rollup_5m WHERE node = ? AND bucket >= ? AND bucket < ?"
-                " ORDER BY bucket, channel",
-                (node, start, end),
-            ):
-                key = (bucket // HOUR * HOUR, channel)
-                if key in touched:
-                    hourly.setdefault(key, []).append(Summary(*row))
-        self._db.executemany(
-            _INSERT_ROLLUP.format("1h"),
-            [
-                (node, hour, channel, *combine(found, direction=channel in directions))
-                for (hour, channel), found in hourly.items()
-            ],
-        )
-
     # -- memory and database
 
-    def _write(self) -> None:
-        """Writes the messages and verdicts held back so far, so that the database can be asked for them."""
-        state = self._state
-        if state.messages:
-            self._db.executemany(_INSERT_MESSAGE, state.messages)
-            state.messages.clear()
-        if state.verdicts:
-            self._db.executemany(
-                "INSERT OR REPLACE INTO verdict VALUES (?, ?, ?, ?)",
-                [(message, *row) for message, row in state.verdicts.items()],
-            )
-            state.verdicts.clear()
-
-    def _flush(self) -> None:
-        """Writes all that is held back, cursor included."""
-        state = self._state
-        self._write()
-        self._db.executemany(
-            _UPDATE_NODE,
-            [
-                (c.messages, c.readings, c.judged, c.trusted, c.last_time, c.last_received, node)
-                for node, c in state.changes.items()
-            ],
-        )
-        state.changes.clear()
-        if state.new_dirty:
-            self._db.executemany("INSERT OR IGNORE INTO dirty VALUES (?, ?)", state.new_dirty)
-            state.new_dirty.clear()
-        meta: list[tuple[str, Any]] = [
-            ("cursor", state.cursor),
-            ("log_id", state.log_id),
-            ("leaf", state.leaf),
-            ("clock", state.clock),
-            ("raw_from", state.raw_from),
-            ("five_minute_from", state.five_minute_from),
-            ("hourly_from", state.hourly_from),
-            ("expired", state.expired),
-            ("unreadable", state.unreadable),
-            ("judged_upto", state.judged_upto),
-            *((f"flag {bit}", count) for bit, count in state.flags.items()),
-        ]
-        if state.dater_changed:
-            meta.append(("dater", state.dater.dump()))
-            state.dater_changed = False
-        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta)
-
     def _load(self) -> None:
-        """Takes the memory from the database: at the start, and after a transaction that failed."""
-        state = self._state = State()
-        meta = dict(self._all("SELECT key, value FROM meta"))
-        for key, value in meta.items():
-            if key.startswith("flag "):
-                state.flags[int(key[5:])] = value
-            elif key == "dater":
-                state.dater = Dater.load(value)
-            else:
-                setattr(state, key, value)
-        state.nodes = {name: number for number, name in self._all("SELECT id, name FROM node")}
-        state.channels = {name: number for number, name in self._all("SELECT id, name FROM channel")}
-        names = {number: name for name, number in state.channels.items()}
-        for number, listed in self._all("SELECT id, channels FROM layout ORDER BY id"):
-            channels = tuple(_integers(listed))
-            layout = layout_of(number, tuple(names[c] for c in channels), channels)
-            state.layouts[tuple(names[c] for c in channels)] = state.layout_by_id[number] = layout
-        state.sources = {
-            (node, layout): span for node, layout, span in self._all("SELECT node, layout, span FROM source")
-        }
-        state.dirty = set(self._all("SELECT node, bucket FROM dirty"))
-        state.reviewed = {message for (message,) in self._all("SELECT message FROM reviewed")}
+        try:
+            self._state = State.load(self._db)
+        except sqlite3.Error as error:
+            raise trouble(self.path, error) from error
 
     def _reopen(self) -> None:
         """The writer holds the lock, so nobody puts another file in the place of its own."""
@@ -704,14 +557,3 @@ class _Transaction:
 
 def _hex(owner: bytes | None) -> str | None:
     return None if owner is None else "0x" + owner.hex()
-
-
-def _runs(buckets: list[int], seconds: int, gap: int = 0) -> list[tuple[int, int]]:
-    """Ascending bucket starts as ranges (end excluded), joined over holes of at most `gap` seconds."""
-    runs: list[tuple[int, int]] = []
-    for bucket in buckets:
-        if runs and bucket - runs[-1][1] <= gap:
-            runs[-1] = (runs[-1][0], bucket + seconds)
-        else:
-            runs.append((bucket, bucket + seconds))
-    return runs

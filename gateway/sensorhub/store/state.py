@@ -1,14 +1,26 @@
-"""What the follower of the SQLite store holds in memory between two commits."""
+"""What the follower of the SQLite store holds in memory between two commits, and how it gets there and to the database."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, Self
+
+import msgspec
 
 from sensorhub.channels import BY_NAME, STORE
 from sensorhub.nodes.dater import Dater
 from sensorhub.store.schema import FIVE_MINUTES
+
+_integers: Final = msgspec.json.Decoder(list[int]).decode
+
+_INSERT_MESSAGE: Final = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_UPDATE_NODE: Final = (
+    "UPDATE node SET messages = messages + ?, readings = readings + ?, judged = judged + ?, trusted = trusted + ?,"
+    " last_time = coalesce(max(coalesce(last_time, ?5), ?5), last_time),"
+    " last_received = coalesce(?6, last_received) WHERE id = ?7"
+)
 
 
 class Layout(NamedTuple):
@@ -76,6 +88,76 @@ class State:
         if found is None:
             found = self.changes[node] = Change()
         return found
+
+    @classmethod
+    def load(cls, db: sqlite3.Connection) -> Self:
+        """What the database holds: at the start, and after a transaction that failed."""
+        state = cls()
+        meta = dict(db.execute("SELECT key, value FROM meta"))
+        for key, value in meta.items():
+            if key.startswith("flag "):
+                state.flags[int(key[5:])] = value
+            elif key == "dater":
+                state.dater = Dater.load(value)
+            else:
+                setattr(state, key, value)
+        state.nodes = {name: number for number, name in db.execute("SELECT id, name FROM node")}
+        state.channels = {name: number for number, name in db.execute("SELECT id, name FROM channel")}
+        names = {number: name for name, number in state.channels.items()}
+        for number, listed in db.execute("SELECT id, channels FROM layout ORDER BY id"):
+            channels = tuple(_integers(listed))
+            layout = layout_of(number, tuple(names[c] for c in channels), channels)
+            state.layouts[tuple(names[c] for c in channels)] = state.layout_by_id[number] = layout
+        state.sources = {
+            (node, layout): span for node, layout, span in db.execute("SELECT node, layout, span FROM source")
+        }
+        state.dirty = set(db.execute("SELECT node, bucket FROM dirty"))
+        state.reviewed = {message for (message,) in db.execute("SELECT message FROM reviewed")}
+        return state
+
+    def write(self, db: sqlite3.Connection) -> None:
+        """Writes the messages and verdicts held back so far, so that the database can be asked for them."""
+        if self.messages:
+            db.executemany(_INSERT_MESSAGE, self.messages)
+            self.messages.clear()
+        if self.verdicts:
+            db.executemany(
+                "INSERT OR REPLACE INTO verdict VALUES (?, ?, ?, ?)",
+                [(message, *row) for message, row in self.verdicts.items()],
+            )
+            self.verdicts.clear()
+
+    def flush(self, db: sqlite3.Connection) -> None:
+        """Writes all that is held back, cursor included."""
+        self.write(db)
+        db.executemany(
+            _UPDATE_NODE,
+            [
+                (c.messages, c.readings, c.judged, c.trusted, c.last_time, c.last_received, node)
+                for node, c in self.changes.items()
+            ],
+        )
+        self.changes.clear()
+        if self.new_dirty:
+            db.executemany("INSERT OR IGNORE INTO dirty VALUES (?, ?)", self.new_dirty)
+            self.new_dirty.clear()
+        meta: list[tuple[str, Any]] = [
+            ("cursor", self.cursor),
+            ("log_id", self.log_id),
+            ("leaf", self.leaf),
+            ("clock", self.clock),
+            ("raw_from", self.raw_from),
+            ("five_minute_from", self.five_minute_from),
+            ("hourly_from", self.hourly_from),
+            ("expired", self.expired),
+            ("unreadable", self.unreadable),
+            ("judged_upto", self.judged_upto),
+            *((f"flag {bit}", count) for bit, count in self.flags.items()),
+        ]
+        if self.dater_changed:
+            meta.append(("dater", self.dater.dump()))
+            self.dater_changed = False
+        db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta)
 
 
 def layout_of(number: int, names: tuple[str, ...], channels: tuple[int, ...]) -> Layout:
