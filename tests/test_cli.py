@@ -10,7 +10,14 @@ import sys
 import pytest
 
 from sensorhub import processes
-from sensorhub.log.entries import Genesis, encode_entry
+from sensorhub.log.entries import (
+    ArtefactEntry,
+    Genesis,
+    NodeEntry,
+    NodeEvent,
+    VerdictEntry,
+    encode_entry,
+)
 from sensorhub.log.log import Log
 from sensorhub.log.note import NoteSigner
 from sensorhub.status import StatusFile
@@ -114,7 +121,37 @@ def test_an_empty_log_has_no_node_and_no_day(call, tmp_path):
     assert "`sensorhub nodes add NAME`" in call("nodes", "list").stderr
     SqliteStore(data / "store.sqlite").close()
     assert call("quality", "days").stderr == "no reading was stored for that\n"
+    assert call("quality", "reviews").stderr == "nobody has said anything of a verdict\n"
+    assert call("snapshots", "list").stderr == "no picture is kept\n"
+    assert call("chain", "requests").stderr == "the chain process was asked nothing\n"
     assert call("log", "fsck").stderr == ""  # no bar where nobody watches
+
+
+def test_entries_that_are_no_messages_are_shown_in_words(call, tmp_path):
+    signer = NoteSigner.generate("home.gateway/sensorhub")
+    path = tmp_path / "data" / "log"
+    log = Log.open(path, origin="home.gateway/sensorhub", signer=signer, checkpoint_interval=0)
+    for entry in (
+        Genesis("home", "gateway", bytes(32)),
+        NodeEntry(1_700_000_000_000, NodeEvent.ENROL, "roof", "weather", bytes(64), evidence=b"\x01" * 500),
+        VerdictEntry(1_700_000_000_000, b"", "rules/2", ((7, ((255, 0), (51, 3))),)),
+        ArtefactEntry(1_700_000_000_000, "model", bytes(32), "better"),
+    ):
+        log.append(encode_entry(entry))
+    log.commit()
+    log.close()
+    said = [call("log", "show", str(index)).stdout.splitlines() for index in range(4)]
+    assert said[0][:3] == ["genesis: whose log this is", "  site = home", "  gateway = gateway"]
+    assert "  time = 2023-11-14T22:13:20.000+00:00" in said[1]
+    assert "  event = enrol" in said[1]
+    assert f"  evidence = {'01' * 16}… (500 bytes)" in said[1]
+    assert not any("owner" in line or "geohash" in line for line in said[1])
+    assert said[2][-3:] == [
+        "  message 7, score and flags of each record:",
+        "    1.00",
+        "    0.20  range, spike",
+    ]
+    assert "  description = better" in said[3]
 
 
 def test_status_says_what_each_process_does_or_what_is_wrong_with_it(call, tmp_path):
@@ -133,7 +170,7 @@ def test_status_says_what_each_process_does_or_what_is_wrong_with_it(call, tmp_p
     assert "1,234 readings of 3 nodes" in said["store"]
     assert "no [space] left" in said["quality"]
     assert "started again: store 3 times" in said["supervisor"]
-    assert "1 posts, 12 entries not anchored" in said["chain"]
+    assert "12 entries not anchored yet; posts so far: 1" in said["chain"]
     assert "no sign of life" in said["web"]
 
 
@@ -156,6 +193,11 @@ def test_a_new_node_gets_a_claim_and_a_password_in_a_private_file(call, tmp_path
     kept = (tmp_path / "data" / "claims.json").read_text() + (tmp_path / "data/broker/passwords").read_text()
     assert record["claim"] not in kept
     assert record["mqtt_password"] not in kept
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+
+
+def test_the_account_of_the_chain_lies_in_a_private_directory(call, tmp_path):
+    assert call("chain", "address").stdout.startswith("0x")
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
 
 

@@ -93,8 +93,11 @@ def only_one(data_dir: Path, name: str) -> Iterator[None]:
 
 
 def make_data_dir(path: Path) -> None:
-    """Makes the data directory, for this user alone; warns when an existing one is open to others."""
+    """Makes the data directory, for this user alone."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _warn_of_open_directory(path: Path) -> None:
     if path.stat().st_mode & 0o007:
         logger.warning(
             "the data directory %s can be read by every user of this machine: chmod o= %s", path, path
@@ -160,6 +163,7 @@ def _ingest(settings: Settings, environ: Mapping[str, str], stop: threading.Even
     from sensorhub.ingest.service import Ingest
     from sensorhub.ingest.subscriber import Endpoint
 
+    _warn_of_open_directory(settings.data_dir)  # here, since every gateway has this process once
     mqtt = settings.mqtt
     broker = endpoint = None
     if mqtt.embedded == "off":

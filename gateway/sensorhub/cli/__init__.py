@@ -161,7 +161,7 @@ def _says(name: str, record: Mapping[str, Any]) -> str:
         case "quality":
             return _judging(record)
         case "chain" if "posted" in record:
-            return f"{record['posted']:,} posts, {record['lag']:,} entries not anchored"
+            return f"{record['lag']:,} entries not anchored yet; posts so far: {record['posted']:,}"
         case "web":
             return str(record.get("url", ""))
         case _:

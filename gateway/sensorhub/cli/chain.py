@@ -10,8 +10,15 @@ import typer
 from sensorhub import processes
 from sensorhub.cli.terminal import context, open_log
 from sensorhub.errors import SensorhubError
+from sensorhub.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="The anchoring contract.")
+
+
+def _key_path(values: Settings) -> Path:
+    """Where the gateway's account is kept, in a data directory that nobody else can read."""
+    processes.make_data_dir(values.data_dir)
+    return processes.chain_key_path(values)
 
 
 @app.command("deploy")
@@ -26,7 +33,7 @@ def chain_deploy(
     values = context.settings()
     if not values.chain.rpc_url:
         raise SensorhubError("chain.rpc_url is not set: which chain should the contract be deployed on?")
-    key = load_or_create(processes.chain_key_path(values))
+    key = load_or_create(_key_path(values))
     web3 = connect(values.chain.rpc_url)
     typer.echo(f"deploying from 0x{address(key.public_key).hex()}", err=True)
     contract = GatewayLogContract.deploy(web3, key, max_fee_gwei=max_fee_gwei)
@@ -99,7 +106,10 @@ def chain_requests() -> None:
     """List what the chain process was asked to do, and how far it is."""
     from sensorhub.chain.requests import read_requests
 
-    for request in read_requests(context.settings().data_dir / "chain.sqlite"):
+    requests = read_requests(context.settings().data_dir / "chain.sqlite")
+    if not requests:
+        typer.echo("the chain process was asked nothing", err=True)
+    for request in requests:
         typer.echo(f"{request.id:4} {request.kind:7} {request.state:8} {request.error or ''}")
 
 
@@ -109,4 +119,4 @@ def chain_address() -> None:
     from sensorhub.chain.digest import address
     from sensorhub.chain.key import load_or_create
 
-    typer.echo("0x" + address(load_or_create(processes.chain_key_path(context.settings())).public_key).hex())
+    typer.echo("0x" + address(load_or_create(_key_path(context.settings())).public_key).hex())

@@ -342,10 +342,12 @@ def release_sign(
 def snapshots_list(node: Annotated[str, typer.Argument(help="Node name; default is all.")] = "") -> None:
     """List the sealed pictures that are kept."""
     box = _box()
-    for name in [node] if node else box.nodes():
-        for kept in box.of(name):
-            when = datetime.fromtimestamp(kept.received_ms / 1000, UTC).isoformat(timespec="seconds")
-            typer.echo(f"{name:24} {when} {kept.digest.hex()[:16]} {kept.path.stat().st_size:7}")
+    found = [(name, kept) for name in ([node] if node else box.nodes()) for kept in box.of(name)]
+    if not found:
+        typer.echo("no picture is kept", err=True)
+    for name, kept in found:
+        when = datetime.fromtimestamp(kept.received_ms / 1000, UTC).isoformat(timespec="seconds")
+        typer.echo(f"{name:24} {when} {kept.digest.hex()[:16]} {kept.path.stat().st_size:7}")
 
 
 @snapshots.command("open")

@@ -5,12 +5,24 @@ from __future__ import annotations
 import dataclasses
 import time
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from sensorhub import channels
 from sensorhub.cli.terminal import context, log_path, open_log, progress_bar
+
+if TYPE_CHECKING:
+    from sensorhub.log.entries import ArtefactEntry, Genesis, NodeEntry, VerdictEntry
+
+_TITLES: Final = {
+    "Genesis": "genesis: whose log this is",
+    "NodeEntry": "what happened to a node",
+    "VerdictEntry": "verdict on readings",
+    "ArtefactEntry": "fingerprint of something outside of the log",
+}
+#: Bytes of the longest field that is shown whole: a public key. What is longer is evidence.
+_MOST_HEX: Final = 64
 
 app = typer.Typer(no_args_is_help=True, help="The transparency log.")
 rebuild = typer.Typer(no_args_is_help=True, help="Projections, made anew from the log.")
@@ -34,13 +46,9 @@ def log_show(index: Annotated[int, typer.Argument(help="Index of the entry.")]) 
 
     entry = decode_entry(open_log().entry(index))
     if not isinstance(entry, MessageEntry):
-        typer.echo(type(entry).__name__)
-        for field in dataclasses.fields(entry):
-            value = getattr(entry, field.name)
-            typer.echo(f"  {field.name} = {value.hex() if isinstance(value, bytes) else value}")
+        _show_fields(entry)
     else:
-        received = datetime.fromtimestamp(entry.received_ms / 1000, UTC).isoformat(timespec="milliseconds")
-        typer.echo(f"message of {len(entry.message)} bytes, received {received}")
+        typer.echo(f"message of {len(entry.message)} bytes, received {_time(entry.received_ms)}")
         signed = parse_signed(entry.message)
         pack = parse_pack(signed.payload, tq=signed.tq)
         typer.echo(
@@ -54,6 +62,30 @@ def log_show(index: Annotated[int, typer.Argument(help="Index of the entry.")]) 
             )
             shown = value.hex() if isinstance(value, bytes) else f"{value:g} {channels.BY_NAME[name].unit}"
             typer.echo(f"  {when}  {name} = {shown}")
+
+
+def _show_fields(entry: Genesis | NodeEntry | VerdictEntry | ArtefactEntry) -> None:
+    """An entry that is no message, with a line for each field that says something."""
+    from sensorhub.flags import FULL_SCORE, flag_names
+
+    typer.echo(_TITLES[type(entry).__name__])
+    for field in dataclasses.fields(entry):
+        value = getattr(entry, field.name)
+        if field.name == "verdicts":
+            for message, pairs in value:
+                typer.echo(f"  message {message}, score and flags of each record:")
+                for score, flags in pairs:
+                    typer.echo(f"    {score / FULL_SCORE:.2f}  {', '.join(flag_names(flags))}".rstrip())
+        elif field.name == "ms":
+            typer.echo(f"  time = {_time(value)}")
+        elif isinstance(value, bytes) and len(value) > _MOST_HEX:
+            typer.echo(f"  {field.name} = {value[:16].hex()}… ({len(value)} bytes)")
+        elif value not in (None, "", b""):
+            typer.echo(f"  {field.name} = {value.hex() if isinstance(value, bytes) else value}")
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 @app.command("fsck")

@@ -181,18 +181,18 @@ def quality_reviews(node: Annotated[str, typer.Option(help="Only this node.")] =
     """List what people said of verdicts, oldest first."""
     from sensorhub.quality.reviews import all_said
 
-    for each in all_said(open_log()):
-        if node in ("", each.node):
-            said = each.review
-            what = said.action.value
-            if said.sound is not None:
-                what += " sound" if said.sound else " faulty"
-            if said.until is not None:
-                what += f" until {_shown(said.until)}"
-            typer.echo(
-                f"{each.entry:8} {_shown(each.ms / 1000)}  {each.node} {each.channel} {_shown(each.time)}"
-            )
-            typer.echo(f"{'':8} {what}, by {said.by}: {said.reason}")
+    found = [each for each in all_said(open_log()) if node in ("", each.node)]
+    if not found:
+        typer.echo("nobody has said anything of a verdict", err=True)
+    for each in found:
+        said = each.review
+        what = said.action.value
+        if said.sound is not None:
+            what += " sound" if said.sound else " faulty"
+        if said.until is not None:
+            what += f" until {_shown(said.until)}"
+        typer.echo(f"{each.entry:8} {_shown(each.ms / 1000)}  {each.node} {each.channel} {_shown(each.time)}")
+        typer.echo(f"{'':8} {what}, by {said.by}: {said.reason}")
 
 
 def _shown(seconds: float) -> str:
