@@ -93,7 +93,7 @@ def test_from_the_tool_to_the_first_proof_that_verifies(
         capture_output=True,
         text=True,
     ).stdout
-    assert ["bench-01", key_id] in [line.split() for line in listed.splitlines()]
+    assert ["bench-01", "bench", "-", key_id] in [line.split() for line in listed.splitlines()]
     proof = tmp_path / "proof.json"
     gateway.wait(lambda: prove(gateway, index, proof), "a proof")
     checked = subprocess.run(
