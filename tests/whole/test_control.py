@@ -237,3 +237,15 @@ def test_a_picture_is_ordered_kept_opened_and_found_in_the_log(controlled, node,
     other = gateway.home / "other.key"
     ok(gateway.call("release", "keygen", other))
     assert "another key" in gateway.call("snapshots", "open", NODE, "--key", other, "--out", "x.png").stderr
+
+
+def test_the_gateway_says_where_its_broker_and_its_page_are(gateway):
+    gateway.start()
+    expected = (
+        f"broker mosquitto at 127.0.0.1:{gateway.mqtt_port}\n",
+        f"page and API at http://127.0.0.1:{gateway.web_port}/\n",
+    )
+    gateway.wait(lambda: all(text in gateway.said() for text in expected), "the words")
+    again = gateway.call("run")
+    assert again.returncode == 1
+    assert "runs already" in again.stderr

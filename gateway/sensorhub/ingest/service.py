@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import threading
 import time
@@ -12,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from sensorhub.addresses import authority
 from sensorhub.errors import SensorhubError
 from sensorhub.ingest.broker import EmbeddedBroker
 from sensorhub.ingest.checker import Checker
@@ -26,6 +28,8 @@ from sensorhub.log.log import Log
 from sensorhub.log.note import NoteSigner
 from sensorhub.log.reader import LogReader
 from sensorhub.status import StatusFile
+
+_LOG: Final = logging.getLogger(__name__)
 
 LEAVES: Final = ("data", "announce", "status")
 CLIENT_ID: Final = "keys/mqtt-client-id"
@@ -129,7 +133,8 @@ class Ingest:
             reader = LogReader(self._data_dir / "log")
             stack.callback(reader.close)
             if self._broker is not None:
-                self._broker.start()
+                host, port = self._broker.start()
+                _LOG.info("broker %s at %s", self._broker.kind, authority(host, port))
                 stack.callback(self._broker.stop)
             self._serve(log, reader, stack)
 
