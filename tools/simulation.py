@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -92,6 +93,8 @@ WEATHER: Final[Mapping[str, tuple[float, float, float]]] = {
     "motion": (0.05, 0.04, 0.02),
     "objects": (2, 2, 1),
 }
+ORDERS: Final = ("config", "update")
+"""Topics of a node that take signed orders (firmware/README.md)."""
 DAY_S: Final = 86_400
 RESERVED: Final = 1000
 WINDOW: Final = 50
@@ -102,6 +105,8 @@ TAIL: Final = 4_096
 LONGEST: Final = 4 << 20
 """Bytes of a node's log; then it begins anew."""
 ANSWER_S: Final = 15.0
+RESET: Final = 3
+"""Exit status of a node that wants to start again, to take a signed order for one (firmware/sim/run.py)."""
 LAST_S: Final = 10.0
 """How long the end waits for what the broker has not acknowledged and the gateway not logged yet."""
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(s|min|m|h)?")
@@ -127,6 +132,12 @@ def recording(kind: str, start: int, interval: int, rows: int, seed: str) -> lis
         when = start + number * interval
         lines.append(",".join([str(when), *(f"{value(name, when, dice):g}" for name in channels)]))
     return lines
+
+
+def refusal(leaf: str, order: bytes) -> bytes:
+    """What a fast node says of itself when an order comes: it takes none. Names the order, so that it differs from that of the last."""
+    digest = hashlib.sha256(order).hexdigest()[:8]
+    return json.dumps({"refused": f"{leaf}: tools/simulate --fast takes no orders ({digest})"}).encode()
 
 
 @dataclass(slots=True)
@@ -193,6 +204,7 @@ class FastNode(threading.Thread):
         self._dice = random.Random(identity.name)  # noqa: S311 - values, not secrets
         self._answered = threading.Event()
         self._room = threading.Semaphore(WINDOW)
+        self._words: set[int] = set()  # messages under way that are no data
         self.sent = self.acknowledged = self.receipt = 0
         self.trouble = "not connected yet"
 
@@ -233,9 +245,16 @@ class FastNode(threading.Thread):
         def connected(client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
             self.trouble = f"the broker refuses: {reason}" if reason.is_failure else "no receipt yet"
             if not reason.is_failure:
-                client.subscribe(self._topic("receipt"), 1)
+                client.subscribe([(self._topic(leaf), 1) for leaf in ("receipt", *ORDERS)])
 
-        def arrived(_client: Client, _data: Any, message: MQTTMessage) -> None:
+        def arrived(client: Client, _data: Any, message: MQTTMessage) -> None:
+            leaf = message.topic.rpartition("/")[2]
+            if leaf in ORDERS:
+                if message.payload:
+                    self._words.add(
+                        client.publish(self._topic("status"), refusal(leaf, bytes(message.payload)), 1).mid
+                    )
+                return
             try:
                 boot, seq = decode_receipt(bytes(message.payload))
             except ValueError:
@@ -245,7 +264,10 @@ class FastNode(threading.Thread):
                 self.receipt = max(self.receipt, seq)
             self._answered.set()
 
-        def published(_client: Client, _data: Any, _mid: int, _reason: Any, _properties: Any) -> None:
+        def published(_client: Client, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
+            if mid in self._words:
+                self._words.remove(mid)
+                return
             self.acknowledged += 1
             self._room.release()
 
@@ -371,29 +393,43 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return chosen
 
 
-def _identity(
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """Who a node is, and the public keys that it obeys (`keys` of node.json; none without a gateway that tells them)."""
+
+    identity: Identity
+    keys: Mapping[str, str]
+
+
+def _node(
     home: Path, site: str, name: str, claims: Path | None, registrar: Registrar | None, kind: str
-) -> Identity:
-    """The node of a directory, registered at its first start; name and password are kept for the next."""
+) -> Simulated:
+    """The node of a directory, registered at its first start; name, password and keys are kept for the next."""
     kept = home / "identity.json"
+    keys: Mapping[str, str] = {}
     if kept.exists():
         found = json.loads(kept.read_text())
         if found["site"] == site:
-            return Identity(site, name, bytes.fromhex(found["claim"]), name, found["mqtt_password"])
+            identity = Identity(site, name, bytes.fromhex(found["claim"]), name, found["mqtt_password"])
+            keys = found.get("keys") or {}
+            if not keys and registrar is not None:  # its first start was without a gateway that told them
+                keys = registrar.prepare(Enrolment(identity, kind, replace=True))
+            return Simulated(identity, keys)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     if claims is not None:
-        identity = Claimed.load(claims / f"{name}.claim.json").identity
+        claimed = Claimed.load(claims / f"{name}.claim.json")
+        identity, keys = claimed.identity, claimed.keys
     else:
         identity = new_identity(site, name)
         if registrar is not None:
-            _register(registrar, Enrolment(identity, kind))
-    write_private(kept, json.dumps(Enrolment(identity, kind).record()).encode())
-    return identity
+            keys = _register(registrar, Enrolment(identity, kind))
+    write_private(kept, json.dumps({**Enrolment(identity, kind).record(), "keys": dict(keys)}).encode())
+    return Simulated(identity, keys)
 
 
-def _register(registrar: Registrar, enrolment: Enrolment) -> None:
+def _register(registrar: Registrar, enrolment: Enrolment) -> Mapping[str, str]:
     try:
-        registrar.prepare(enrolment)
+        keys = registrar.prepare(enrolment)
     except FlashError as error:
         if error.code is not Exit.NAME_TAKEN:
             raise
@@ -403,6 +439,7 @@ def _register(registrar: Registrar, enrolment: Enrolment) -> None:
             "Choose other names with --name, or say --dir where these nodes' state is.",
         ) from None
     registrar.register(enrolment)
+    return keys
 
 
 def _registrar(sources: flash_settings.Sources, site: str) -> Registrar | None:
@@ -438,27 +475,27 @@ def run(argv: Sequence[str] | None = None) -> None:
     broker = flash_settings.broker(sources, flash_settings.local_broker(Path(directory)) if directory else "")
     registrar = None if wanted.claims is not None else _registrar(sources, wanted.site)
     homes = {name: wanted.dir / wanted.site / name for name in names}
-    identities = [
-        _identity(homes[name], wanted.site, name, wanted.claims, registrar, wanted.kind) for name in names
+    simulated = [
+        _node(homes[name], wanted.site, name, wanted.claims, registrar, wanted.kind) for name in names
     ]
     with stop_on_signal() as stop:
-        (_fast if wanted.fast else _real)(wanted, identities, broker, stop)
+        (_fast if wanted.fast else _real)(wanted, simulated, broker, stop)
 
 
 def _fast(
-    wanted: argparse.Namespace, identities: list[Identity], broker: Broker, stop: threading.Event
+    wanted: argparse.Namespace, simulated: list[Simulated], broker: Broker, stop: threading.Event
 ) -> None:
     nodes = [
         FastNode(
-            Memory.load(wanted.dir / wanted.site / identity.name),
-            identity,
+            Memory.load(wanted.dir / wanted.site / one.identity.name),
+            one.identity,
             broker,
             wanted.kind,
             period=wanted.interval,
             records=wanted.records,
             stop=stop,
         )
-        for identity in identities
+        for one in simulated
     ]
     for node in nodes:
         node.start()
@@ -487,7 +524,7 @@ def _fast(
 
 
 def _real(
-    wanted: argparse.Namespace, identities: list[Identity], broker: Broker, stop: threading.Event
+    wanted: argparse.Namespace, simulated: list[Simulated], broker: Broker, stop: threading.Event
 ) -> None:
     if broker.ca:
         raise FlashError(
@@ -502,7 +539,8 @@ def _real(
     start = wanted.start or beginning(time.time(), wanted.speed, duration)
     rows_needed = max(ROWS, math.ceil(duration * wanted.speed / interval) + 2)
     fleet = Fleet(wanted.dir / wanted.site, wanted.speed)
-    for identity in identities:
+    for one in simulated:
+        identity = one.identity
         config = node_config(
             site=identity.site,
             node=identity.name,
@@ -512,11 +550,11 @@ def _real(
             port=broker.port,
             password=identity.password,
         )
-        config |= {"interval": interval, "publish": interval, "hardware": "simulated"}
+        config |= {"interval": interval, "publish": interval, "hardware": "simulated", "keys": dict(one.keys)}
         rows = recording(wanted.kind, start - start % interval, interval, rows_needed, identity.name)
         fleet.add(identity.name, config, rows, start=start, status=True)
         fleet.start(identity.name, interpreter)
-    print(f"{len(identities)} nodes started; their words are in {fleet.root}/NAME/node.log", flush=True)
+    print(f"{len(simulated)} nodes started; their words are in {fleet.root}/NAME/node.log", flush=True)
     if wanted.speed > 1:
         print(
             f"their time begins {time.strftime('%Y-%m-%d %H:%M', time.gmtime(start))} UTC and ends in {duration:g} s",
@@ -527,12 +565,15 @@ def _real(
     found: list[Mapping[str, Any]] = []
     try:
         while not stop.wait(1.0):
-            for name, code in fleet.ended():
+            for name, code in tuple(fleet.ended()):
+                if code == RESET:
+                    fleet.start(name, interpreter)
+                    continue
                 raise FlashError(
                     Exit.BUG, f"node {name} ended with {code}", f"Look at {fleet.root / name / 'node.log'}."
                 )
             now = time.monotonic()
-            found = [last_status(fleet.root / identity.name / "node.log") for identity in identities]
+            found = [last_status(fleet.root / one.identity.name / "node.log") for one in simulated]
             up, done = (
                 sum(bool(said.get("online")) for said in found),
                 sum(said.get("receipt", 0) for said in found),
