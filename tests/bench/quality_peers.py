@@ -126,7 +126,7 @@ def mean(results: list[Result]) -> Result:
 
     numbers = {
         name: float(np.mean([getattr(r, name) for r in results]))
-        for name in ("recall", "alarms", "local", "speed")
+        for name in ("recall", "alarms", "local", "own_recall", "own_alarms", "speed")
     }
     return replace(results[0], precision=average("precision"), cells=average("cells"), **numbers)
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sensorhub.quality.air import drier
 from sensorhub.quality.evidence import ASIDE, Evidence, Rows, Witnesses
 
 HOUR = 3600.0
@@ -244,3 +245,72 @@ def test_a_series_is_known_by_how_often_it_rose_above_its_neighbours():
     birch = network.mask("birch", "temperature")
     first = np.flatnonzero(birch & (network.all().time >= 1.7e9 + 100 * HOUR))[0]
     assert rises[first] < 1
+
+
+def _vapour(network: Network, node: str, channel: str, since: float) -> np.ndarray:
+    """Size of the dew point's residual in the numbers aside."""
+    rows = network.mask(node, channel) & (network.all().time >= 1.7e9 + since * HOUR)
+    return np.abs(network.evidence().aside[rows, 52])
+
+
+def _warmed(network: Network, node: str, since: float, more: float, *, humidity: bool) -> None:
+    """Warms a node; its air is drier then, or its humidity stays and only the thermometer is wrong."""
+    damp = network.pairs.index((node, "humidity"))
+    warm = network.pairs.index((node, "temperature"))
+    at = {t: i for i, (s, t, _, _) in enumerate(network.rows) if s == warm}
+    for i, (s, t, v, group) in enumerate(network.rows):
+        if s == damp and t >= 1.7e9 + since * HOUR:
+            _, _, before, same_group = network.rows[at[t]]
+            network.rows[at[t]] = (warm, t, before + more, same_group)
+            if humidity:
+                dry = drier(np.array([v]), np.array([before]), np.array([more]))[0]
+                network.rows[i] = (damp, t, round(float(dry), 1), group)
+
+
+def test_a_box_in_the_sun_holds_the_same_vapour_and_a_broken_thermometer_does_not():
+    heated, broken = weather(160), weather(160)
+    _warmed(heated, "birch", 140, 5.0, humidity=True)
+    _warmed(broken, "birch", 140, 5.0, humidity=False)
+    for channel in ("temperature", "humidity"):
+        alike, apart = (_vapour(network, "birch", channel, 141) for network in (heated, broken))
+        assert np.median(alike) < 1.6
+        assert np.median(apart) > 2.5
+        assert np.median(alike) < np.median(apart) - 1
+
+
+def test_vapour_is_known_only_where_both_channels_have_neighbours():
+    network = Network(("alder", "birch"))
+    for k in range(60):
+        network.say("alder", 1.7e9 + k * HOUR, temperature=10.0 + k % 5, humidity=60.0)
+        network.say("birch", 1.7e9 + k * HOUR, temperature=11.0 + k % 5)
+    found = network.evidence()
+    assert (found.aside[:, 52:56] == 0).all()
+
+
+def test_the_span_of_a_run_is_what_the_neighbours_moved_since():
+    network = weather(160, wrong=lambda n, h, v: 17.0 if n == "birch" and h >= 140 else v)
+    stuck = network.mask("birch", "temperature") & (network.all().time >= 1.7e9 + 150 * HOUR)
+    sound = network.mask("cedar", "temperature") & (network.all().time >= 1.7e9 + 150 * HOUR)
+    found = network.evidence()
+    assert (found.aside[stuck, 50] > np.log1p(4 * 5)).all()
+    assert np.median(found.aside[sound, 50]) < np.log1p(4 * 2)
+
+
+@pytest.mark.parametrize("wrong", ["replay", "stuck"])
+def test_what_repeats_itself_or_stands_still_is_no_witness(wrong):
+    days = 9
+    network = weather(24 * days, every=1800.0)
+    told = {(s, t): v for s, t, v, _ in network.rows}
+    start = 1.7e9 + (24 * days - 12) * HOUR
+    own = network.pairs.index(("birch", "temperature")), network.pairs.index(("birch", "humidity"))
+    for i, (s, t, _, group) in enumerate(network.rows):
+        if s in own and t >= start:
+            earlier = told[s, t - 5 * 24 * HOUR] if wrong == "replay" else told[s, start]
+            network.rows[i] = (s, t, earlier, group)
+    witnesses = Witnesses()
+    for node, place in PLACES.items():
+        witnesses.place(node, *place)
+    witnesses.take(network.all(), network.pairs)
+    trust = {n.node: n.trust for n in witnesses.neighbours(network.pairs.index(("alder", "temperature")))}
+    assert trust["birch"] < 0.3
+    assert min(trust["cedar"], trust["dogwood"]) > 0.6

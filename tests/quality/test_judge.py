@@ -13,8 +13,9 @@ import pytest
 
 from sensorhub.flags import TRUSTED, Flag
 from sensorhub.quality import judge as module
+from sensorhub.quality import profiles
 from sensorhub.quality.columns import columns_of
-from sensorhub.quality.judge import Judge, Usual, model_odds
+from sensorhub.quality.judge import Bar, Judge, caution, model_odds
 from sensorhub.quality.model import CLASSES, INPUTS, LOCAL, Model, ModelError, ModelFile, shipped
 
 STEP = 3600
@@ -280,7 +281,7 @@ def test_a_contradiction_counts_by_how_large_near_and_steady_it_is():
 
 
 def test_a_flat_run_is_stuck_only_when_it_is_long_for_its_series():
-    stuck = logits(stuck=4, clean=1)
+    stuck = logits(stuck=4, clean=4.2, **{"local event": -6})
     odds = model_odds(Told.of(run=[0.2, 1, 2, 40]), np.repeat(stuck, 4, axis=0))
     assert odds[0] < odds[1] < odds[2] == odds[3]
     assert odds[1] < 0 < odds[2]
@@ -294,7 +295,7 @@ def test_what_is_more_likely_a_local_event_than_a_fault_is_no_alarm():
 
 
 def test_each_series_has_its_own_bar():
-    usual, hours = Usual(), 24 * 60
+    usual, hours = Bar(), 24 * 60
     time = START + STEP * np.repeat(np.arange(hours), 3)
     series = np.tile(np.arange(3), hours)
     rng = np.random.default_rng(1)
@@ -314,12 +315,12 @@ def test_the_bar_of_a_series_does_not_depend_on_where_batches_end():
     series = rng.integers(0, 7, 900)
     time = START + np.arange(900) * 61.0
     odds = rng.normal(-4, 3, 900)
-    whole = Usual()
+    whole = Bar()
     told = whole.take(series, time, odds)
-    parts, cut = Usual(), [0, 1, 17, 17, 400, 900]
+    parts, cut = Bar(), [0, 1, 17, 17, 400, 900]
     found = [parts.take(series[a:b], time[a:b], odds[a:b]) for a, b in itertools.pairwise(cut)]
     np.testing.assert_array_equal(np.concatenate(found), told)
-    again = Usual()
+    again = Bar()
     again.load({name: array.copy() for name, array in whole.dump().items()})
     np.testing.assert_array_equal(again.take(series, time + 9e5, odds), whole.take(series, time + 9e5, odds))
 
@@ -334,3 +335,21 @@ def test_memory_of_another_model_is_not_taken_back(sender, model):
         Judge(None).restore(arrays, rest)
     Judge(None).restore(*empty)
     Judge(model).restore(arrays, rest)
+
+
+@dataclass
+class Kind:
+    """Of which kind some readings are."""
+
+    profile: np.ndarray
+    cadence: np.ndarray
+
+
+def test_an_alarm_needs_more_where_there_are_more_occasions_for_a_false_one():
+    number = profiles.NUMBER["temperature"]
+    kind = Kind(np.full(5, number), np.array([10, 600, 1200, 1800, 3600], np.float32))
+    found = caution(kind)
+    assert found[0] == found[1] == found[2] == profiles.CAUTION[number]
+    assert found[2] > found[3] > found[4]
+    assert found[4] == profiles.CAUTION[number] - module.EASE
+    assert caution(Kind(np.array([profiles.NUMBER["pressure"]]), kind.cadence[:1]))[0] > found[0]

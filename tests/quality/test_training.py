@@ -11,7 +11,15 @@ import pytest
 from sensorhub.errors import SensorhubError
 from sensorhub.quality.model import CLASSES, LOCAL, Model, ModelFile
 from sensorhub.quality.training import faults, measure
-from sensorhub.quality.training.events import blended, far_apart, local_events, of_one_place, other_yards
+from sensorhub.quality.training.events import (
+    as_flat,
+    blended,
+    coarser,
+    far_apart,
+    local_events,
+    of_one_place,
+    other_yards,
+)
 from sensorhub.quality.training.examples import beside, build, evidence_of, examples_of
 from sensorhub.quality.training.faults import BETWEEN, FAMILIES, inject
 from sensorhub.quality.training.grids import Grid, read
@@ -101,7 +109,9 @@ def test_what_lies_between_dead_readings_is_sound():
 
 def test_other_networks_made_of_one_keep_its_shape_and_hold_no_faults():
     clean = grid(24 * 40)
-    for made in (vary(clean, np.random.default_rng(2)) for vary in (other_yards, far_apart, blended)):
+    for made in (
+        vary(clean, np.random.default_rng(2)) for vary in (other_yards, far_apart, blended, coarser)
+    ):
         assert made.nodes == clean.nodes
         for channel, values in made.values.items():
             assert values.shape == clean.values[channel].shape
@@ -124,6 +134,56 @@ def test_blended_nodes_lie_between_nodes_or_a_little_outside():
         wide = np.nanmax(clean.values[channel], axis=1) - np.nanmin(clean.values[channel], axis=1)
         off = np.abs(values - clean.values[channel]) <= wide[:, None] + 3.1
         assert off[np.isfinite(values)].all()
+
+
+def _stands(values: np.ndarray) -> np.ndarray:
+    """Where a value is that of the moment before."""
+    return values[1:] == values[:-1]
+
+
+@pytest.mark.parametrize("vary", [other_yards, blended])
+def test_a_sensor_that_stands_still_does_so_in_every_variation(vary):
+    clean = grid(24 * 40)
+    for values in clean.values.values():
+        values[:, 2] = np.repeat(values[::6, 2], 6)  # a new value every six hours
+        values[200:220, 2] = np.nan
+    made = vary(clean, np.random.default_rng(3))
+    for channel, values in clean.values.items():
+        still = _stands(values[:, 2])
+        assert still.mean() > 0.7
+        assert _stands(made.values[channel][:, 2])[still].all()
+        assert np.array_equal(np.isnan(made.values[channel][:, 2]), np.isnan(values[:, 2]))
+
+
+def test_flat_runs_end_at_gaps():
+    old = np.array([[1.0], [1.0], [np.nan], [1.0], [1.0], [2.0]])
+    new = np.array([[3.0], [4.0], [np.nan], [5.0], [6.0], [7.0]])
+    np.testing.assert_array_equal(as_flat(new, old), [[3.0], [3.0], [np.nan], [5.0], [5.0], [7.0]])
+
+
+def test_coarser_sensors_stand_still_for_longer_and_are_off_by_half_a_step():
+    clean = grid(24 * 40)
+    made = coarser(clean, np.random.default_rng(1))
+    changed = 0
+    for channel, step in (("temperature", 0.5), ("pm2_5", 1.0)):
+        for j in range(4):
+            before, after = clean.values[channel][:, j], made.values[channel][:, j]
+            assert np.abs(after - before).max() <= step / 2 + 0.06
+            if not np.array_equal(before, after):
+                changed += 1
+                assert _stands(after).mean() > _stands(before).mean()
+    assert 1 <= changed <= 7
+
+
+def test_sun_on_a_box_warms_its_air_and_dries_it():
+    clean = grid(24 * 40)
+    clean.values["humidity"] = np.round(90 - 1.5 * clean.values["temperature"], 1)
+    rng = np.random.default_rng(8)
+    found = [other_yards(clean, rng) for _ in range(4)]
+    warmer = np.concatenate([(m.values["temperature"] - clean.values["temperature"]).ravel() for m in found])
+    drier = np.concatenate([(m.values["humidity"] - clean.values["humidity"]).ravel() for m in found])
+    assert warmer.max() > 2
+    assert drier[warmer > 2].mean() < -3
 
 
 @pytest.mark.parametrize("name", CLASSES[1:LOCAL])

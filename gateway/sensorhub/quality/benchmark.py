@@ -40,6 +40,12 @@ DAYS_BETWEEN: Final = 3.0
 #: Alarms, and faulty readings, of a series that are at most this many of its intervals apart are one.
 JOINED: Final = 2.0
 
+RULES_ALONE: Final = "rules"
+WITH_NEIGHBOURS: Final = "rules and neighbours"
+WITH_MODEL: Final = "rules, neighbours and model"
+#: From which score on the gateway's judges call a reading faulty: any rule that counts; odds above even.
+OWN: Final[Mapping[str, float]] = {RULES_ALONE: min(RULES.values()), WITH_NEIGHBOURS: 0.0, WITH_MODEL: 0.0}
+
 #: The classes that are faults.
 FAULTS: Final = CLASSES[1:LOCAL]
 
@@ -89,6 +95,8 @@ class Result:
         recall: share of faults (stretches of faulty readings) with a reading above the threshold.
         alarms: false alarms a sensor and day there.
         local: share of readings of local events above the threshold, which should be none; NaN without any.
+        own_recall: the recall where the judge itself calls a reading faulty; NaN where it does not say so.
+        own_alarms: the false alarms a sensor and day there.
         speed: readings a second of CPU time.
         cells: average precision by (channel, class).
         curve: (recall, precision, share of sound readings) at falling thresholds, all channels and classes together.
@@ -99,6 +107,8 @@ class Result:
     recall: float
     alarms: float
     local: float
+    own_recall: float
+    own_alarms: float
     speed: float
     cells: dict[tuple[str, str], float]
     curve: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
@@ -232,9 +242,9 @@ def judges(model: Model | None) -> dict[str, Score]:
             case.node, case.channel, case.time, case.value, case.latitude, case.longitude, model=model
         )
 
-    found: dict[str, Score] = {"rules": rules, "rules and neighbours": lambda case: by_odds(case, None)}
+    found: dict[str, Score] = {RULES_ALONE: rules, WITH_NEIGHBOURS: lambda case: by_odds(case, None)}
     if model is not None:
-        found["rules, neighbours and model"] = lambda case: by_odds(case, model)
+        found[WITH_MODEL] = lambda case: by_odds(case, model)
     return found
 
 
@@ -252,13 +262,15 @@ def compare(
         told = score(case)
         took = clock.process_time() - started
         progress(name, 1, 2)
-        found.append(measured(name, case, told, case.time.size / max(took, 1e-9)))
+        found.append(measured(name, case, told, case.time.size / max(took, 1e-9), OWN.get(name)))
         progress(name, 2, 2)
     return found
 
 
-def measured(name: str, case: Case, score: NDArray[np.float64], speed: float) -> Result:
-    """What scores (N,) of a case are worth."""
+def measured(
+    name: str, case: Case, score: NDArray[np.float64], speed: float, own: float | None = None
+) -> Result:
+    """What scores (N,) of a case are worth; `own` is the one from which on the judge itself calls a reading faulty."""
     first, last = float(case.time.min()), float(case.time.max())
     span = max(last - first, 1.0)
     tune = case.counted & (case.time >= first + WARM * span) & (case.time < first + (WARM + TUNE) * span)
@@ -276,33 +288,52 @@ def measured(name: str, case: Case, score: NDArray[np.float64], speed: float) ->
         of_kind = [v for (_, k), v in cells.items() if k == kind]
         if of_kind:
             precision[kind] = float(np.mean(of_kind))
-    return Result(
-        name, precision, *_at_budget(case, score, tune, test), speed, cells, _curve(case, score, test)
-    )
+    as_set = (float("nan"), float("nan"))
+    if own is not None:
+        as_set = _at(case, score, test, dict.fromkeys(np.unique(case.channel).tolist(), own))[:2]
+    found = _at(case, score, test, _limits(case, score, tune))
+    return Result(name, precision, *found, *as_set, speed, cells, _curve(case, score, test))
 
 
-def _at_budget(
-    case: Case, score: NDArray[np.float64], tune: NDArray[np.bool_], test: NDArray[np.bool_]
+def _series(case: Case) -> dict[str, list[tuple[NDArray[np.int64], float]]]:
+    """Rows and usual interval in seconds of every series, by channel."""
+    found: dict[str, list[tuple[NDArray[np.int64], float]]] = {}
+    for channel in np.unique(case.channel).tolist():
+        for node in np.unique(case.node[case.channel == channel]).tolist():
+            rows = np.flatnonzero((case.channel == channel) & (case.node == node))
+            steps = np.diff(case.time[rows])
+            interval = float(np.median(steps)) if steps.size else 3600.0
+            found.setdefault(str(channel), []).append((rows, interval))
+    return found
+
+
+def _limits(case: Case, score: NDArray[np.float64], tune: NDArray[np.bool_]) -> dict[str, float]:
+    """For each channel the threshold at which its sound readings give `BUDGET` alarms a sensor and day."""
+    found = {}
+    for channel, series in _series(case).items():
+        true = tune & case.sound
+        sound = [(case.time[r], score[r]) for rows, _ in series for r in [rows[true[rows]]]]
+        days = sum(t.size * step for (t, _), (_, step) in zip(sound, series, strict=True)) / 86_400
+        if days:
+            gap = JOINED * float(np.median([step for _, step in series]))
+            found[channel] = threshold([each for each in sound if each[0].size], days, BUDGET, gap)
+    return found
+
+
+def _at(
+    case: Case, score: NDArray[np.float64], test: NDArray[np.bool_], limits: Mapping[str, float]
 ) -> tuple[float, float, float]:
     """Recall of faults, false alarms a sensor and day, share of local events flagged; a threshold for each channel."""
     caught = faults = alarms = local = flagged = 0
     days = 0.0
-    true = case.sound
-    for channel in np.unique(case.channel).tolist():
-        series = []
-        for node in np.unique(case.node[case.channel == channel]).tolist():
-            rows = np.flatnonzero((case.channel == channel) & (case.node == node))
-            steps = np.diff(case.time[rows])
-            series.append((rows, float(np.median(steps)) if steps.size else 3600.0))
-        sound = [(case.time[r], score[r]) for rows, _ in series for r in [rows[(tune & true)[rows]]]]
-        tuned = sum(t.size * step for (t, _), (_, step) in zip(sound, series, strict=True)) / 86_400
-        if not tuned:
+    for channel, series in _series(case).items():
+        if channel not in limits:
             continue
+        limit = limits[channel]
         gap = JOINED * float(np.median([step for _, step in series]))
-        limit = threshold([each for each in sound if each[0].size], tuned, BUDGET, gap)
         for rows, step in series:
             mine = rows[test[rows]]
-            clean = mine[true[mine]]
+            clean = mine[case.sound[mine]]
             alarms += episodes(case.time[clean[score[clean] >= limit]], gap)
             days += clean.size * step / 86_400
             event = mine[case.label[mine] == LOCAL]
@@ -366,13 +397,17 @@ def markdown(case: Case, results: Sequence[Result]) -> str:
     lines = [
         f"{case.title}: {case.time.size:,} readings, {np.count_nonzero(~case.sound):,} of them faulty.",
         f"Average precision at 2 % faulty readings; threshold at {BUDGET:g} alarms a sensor and day of the days before.",
+        "As set: where the judge itself calls a reading faulty.",
         "",
-        f"| judge | mean AP | {' | '.join(kinds)} | faults found | alarms/sensor-day | local events flagged | readings/s/core |",
-        f"|{'---|' * (len(kinds) + 6)}",
+        f"| judge | mean AP | {' | '.join(kinds)} | faults found | alarms/sensor-day | local events flagged | as set: found | alarms | readings/s/core |",
+        f"|{'---|' * (len(kinds) + 8)}",
     ]
     for r in results:
         each = " | ".join(f"{r.precision[k]:.2f}" if k in r.precision else "-" for k in kinds)
-        rest = " | ".join("-" if np.isnan(n) else f"{n:.2f}" for n in (r.recall, r.alarms, r.local))
+        rest = " | ".join(
+            "-" if np.isnan(n) else f"{n:.2f}"
+            for n in (r.recall, r.alarms, r.local, r.own_recall, r.own_alarms)
+        )
         lines.append(f"| {r.judge} | {r.mean:.3f} | {each} | {rest} | {r.speed:,.0f} |")
     return "\n".join(lines)
 

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorhub.quality import profiles
+from sensorhub.quality.air import dew_point, sun
 
 #: Neighbours that a series is compared with.
 NEIGHBOURS: Final = 8
 #: Steps and numbers a step of the window that the model sees, and further numbers beside it.
 WINDOW: Final = 32
 CHANNELS: Final = 8
-ASIDE: Final = 48
+ASIDE: Final = 56
 #: Hours of the long view, and numbers an hour.
 LONG: Final = 48
 LONG_CHANNELS: Final = 2
@@ -68,6 +69,9 @@ STEP_TAIL: Final = 0.02
 _LEAST_STEP_TAIL: Final = 1.0
 _MOST_STEP_TAIL: Final = 60.0
 
+_WARM: Final = profiles.NUMBER["temperature"]
+_DAMP: Final = profiles.NUMBER["humidity"]
+
 _F = np.float32
 _INF = np.inf
 _SERIES: Final[Mapping[str, tuple[str, tuple[int, ...], float]]] = {
@@ -92,12 +96,17 @@ _SERIES: Final[Mapping[str, tuple[str, tuple[int, ...], float]]] = {
     "usual_step": ("f4", (), 0.0),
     "recent_step": ("f4", (), 0.0),
     "consensus": ("f4", (), np.nan),
+    "alone": ("?", (), True),
     "course": ("f4", (), 0.0),
     "run": ("f8", (), np.nan),
     "run_time": ("f8", (), 0.0),
     "near": ("f8", (), np.nan),
     "near_time": ("f8", (), 0.0),
     "path": ("f4", (), 0.0),
+    "run_low": ("f4", (), 0.0),
+    "run_high": ("f4", (), 0.0),
+    "vapour": ("f4", (), 0.0),
+    "usual_vapour": ("f4", (), 0.5),
     "hour": ("i8", (), -1),
     "hours": ("i8", (), 0),
     "slot": ("i8", (), -1),
@@ -159,11 +168,15 @@ class Evidence:
         regional: float32 (N,), distance of the consensus from what it usually is at this hour.
         moving: float32 (N,), how far the consensus moved in the last two hours, in the deviations that matter, not negative.
         run: float32 (N,), how long the value has hardly changed, in the usual longest runs of this series.
+        vapour: float32 (N,), how far the dew point of the node's temperature and humidity is from that of the values expected
+            of them, in °C; NaN where they are not known or have no neighbours.
+        profile: int64 (N,), number of the channel's profile.
+        cadence: float32 (N,), usual seconds between two readings of the series.
         expected: float64 (N,), what the neighbours let expect, in the channel's unit.
         hours: int64 (N,), hours of history the series has, at most 240.
         window: float32 (N, 32, 8), the last steps of the series, newest last.
         long: float32 (N, 48, 2), residual and distance from the usual over the last 48 hours, newest last.
-        aside: float32 (N, 48), the same for other spans and other witnesses.
+        aside: float32 (N, 56), the same for other spans and other witnesses.
     """
 
     known: NDArray[np.bool_]
@@ -172,6 +185,9 @@ class Evidence:
     regional: NDArray[np.float32]
     moving: NDArray[np.float32]
     run: NDArray[np.float32]
+    vapour: NDArray[np.float32]
+    profile: NDArray[np.int64]
+    cadence: NDArray[np.float32]
     expected: NDArray[np.float64]
     hours: NDArray[np.int64]
     window: NDArray[np.float32]
@@ -241,6 +257,9 @@ class Witnesses:
             np.zeros(n, _F),
             np.zeros(n, _F),
             np.zeros(n, _F),
+            np.zeros(n, _F),
+            np.full(n, np.nan, _F),
+            np.zeros(n, np.int64),
             np.zeros(n, _F),
             np.full(n, np.nan),
             np.zeros(n, np.int64),
@@ -325,11 +344,12 @@ class Witnesses:
 
         hour = np.floor(t / 3600.0).astype(np.int64)
         of_day = hour % 24
-        consensus, support, spread, nearest, votes, best, ranks = self._consensus(
+        consensus, support, spread, nearest, votes, best, there, ranks = self._consensus(
             s, t, f, group, cadence, step
         )
         own_middle, own_scale = state["own_middle"][s, of_day], np.maximum(state["own_scale"][s], 0.3 * scale)
         alone = support <= 0
+        state["alone"][s] = alone
         own = np.where(np.isfinite(own_middle), own_middle, f)
         apart = np.where(alone, 0.0, f - consensus).astype(_F)
         usual_apart = np.where(alone, 0.0, state["middle"][s, of_day]).astype(_F)
@@ -343,6 +363,7 @@ class Witnesses:
         z_before = state["z"][s]
         state["z_old"][s] = z_before
         state["z"][s] = z
+        excited = self._excitement(s, group, there)
         # how long it has stood apart on one side
         back = (np.abs(z) < 0.7) | (z * z_before < 0) | first
         apart_time = np.where(back, t, state["apart_time"][s])
@@ -396,7 +417,9 @@ class Witnesses:
         jump = np.where(np.abs(d_apart) > np.abs(jump), np.clip(d_apart, -100, 100), jump).astype(_F)
         state["jump"][s] = jump
         step_tail = self._step_tail(s, d_apart, step, cadence)
-        exact, near, path, usual_run = self._runs(s, t, v, p, gap, np.abs(d_all) / usual_step, learn)
+        exact, near, path, usual_run, span = self._runs(
+            s, t, v, p, gap, np.abs(d_all) / usual_step, learn, (consensus / scale).astype(_F)
+        )
         replay = self._replays(s, t, v, unit, group)
         sibling = self._siblings(s, t, cadence, group)
         regional = np.where(np.isfinite(own_middle), (consensus - own) / own_scale, 0.0).astype(_F)
@@ -468,12 +491,24 @@ class Witnesses:
         aside[:, 45] = np.arcsinh(means[2] / (usual_means[0] + _F(0.1)))
         aside[:, 46] = np.arcsinh(means[3] / (usual_means[1] + _F(0.1)))
         aside[:, 47] = np.log((np.abs(d_apart) + _F(0.1)) / step_tail)
+        aside[:, 48] = np.log1p(excited)
+        aside[:, 49] = np.arcsinh(z / (1.0 + excited))
+        aside[:, 50] = np.log1p(4 * span)
+        aside[:, 51] = sun(t, self._lat[s], self._lon[s])
+        vapour, vapour_lately, usual_vapour, both = self._vapour(s, group, step, cadence, learn)
+        aside[:, 52] = np.arcsinh(vapour / _F(0.4))
+        aside[:, 53] = np.arcsinh(vapour_lately / _F(0.4))
+        aside[:, 54] = np.arcsinh(vapour / (usual_vapour + _F(0.1)))
+        aside[:, 55] = both
         found.aside[at] = aside
         found.known[at] = True
         found.residual[at] = z
         found.support[at] = support
         found.regional[at] = regional
         found.run[at] = run
+        found.vapour[at] = np.where(both, vapour, _F(np.nan))
+        found.profile[at] = p
+        found.cadence[at] = cadence
         found.moving[at] = np.where(alone, _F(0), np.abs(course) / scale)
         found.expected[at] = expected
         found.hours[at] = state["hours"][s]
@@ -486,13 +521,13 @@ class Witnesses:
         group: NDArray[np.int64],
         cadence: NDArray[np.float32],
         step: NDArray[np.float64],
-    ) -> tuple[NDArray[np.float32], ...]:
+    ) -> tuple[NDArray[Any], ...]:
         """What the neighbours say.
 
         Returns:
             Weighted median of what they let expect, its support, their spread, the distance to the nearest of them,
-            the share of them from which the reading is far on one side (signed), how far it is from the best of them, and the ordered distances from each of them now (4 ranks)
-            and lately (5 ranks).
+            the share of them from which the reading is far on one side (signed), how far it is from the best of them, which
+            of them said something (n, 8), and the ordered distances from each of them now (4 ranks) and lately (5 ranks).
         """
         state = self._state
         near = self._near[s]
@@ -555,8 +590,22 @@ class Witnesses:
             np.where(some, closest, 0.0).astype(_F),
             np.where(some, votes, 0.0).astype(_F),
             np.where(some, 2 * best, 0.0).astype(_F),
+            there,
             np.arcsinh(ranks),
         )
+
+    def _excitement(
+        self, s: NDArray[np.int64], group: NDArray[np.int64], there: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """How far the neighbours stand apart from their own neighbours: the (lower) median of their residuals' sizes."""
+        state = self._state
+        near = self._near[s]
+        z = np.where(state["group"][near] <= group[:, None], state["z"][near], state["z_old"][near])
+        ordered = np.sort(np.where(there, np.abs(z), _F(np.inf)), axis=1)
+        count = there.sum(axis=1)
+        half = np.maximum(count - 1, 0) // 2
+        found = np.take_along_axis(ordered, half[:, None], axis=1)[:, 0]
+        return np.where(count > 0, found, _F(0))
 
     def _excursions(
         self,
@@ -630,9 +679,10 @@ class Witnesses:
         gap: NDArray[np.bool_],
         moved: NDArray[np.float32],
         learn: NDArray[np.bool_],
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
-        """Seconds for which the value is the same, and nearly the same, how far the others moved since, and the
-        usual length of such a run (the longest, slowly forgotten)."""
+        expected: NDArray[np.float32],
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Seconds for which the value is the same, and nearly the same, how far the others moved since (all their steps), the
+        usual length of such a run (the longest, slowly forgotten), and over what span they moved."""
         state = self._state
         same = (v == state["run"][s]) & ~gap
         start = np.where(same, state["run_time"][s], t)
@@ -647,7 +697,45 @@ class Witnesses:
         state["near_time"][s] = near
         path = np.where(close, state["path"][s] + np.minimum(moved, 10), 0.0).astype(_F)
         state["path"][s] = path
-        return t - start, t - near, path, usual
+        low = np.where(close, np.minimum(state["run_low"][s], expected), expected)
+        high = np.where(close, np.maximum(state["run_high"][s], expected), expected)
+        state["run_low"][s], state["run_high"][s] = low, high
+        return t - start, t - near, path, usual, high - low
+
+    def _vapour(
+        self,
+        s: NDArray[np.int64],
+        group: NDArray[np.int64],
+        step: NDArray[np.float64],
+        cadence: NDArray[np.float32],
+        learn: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[Any]]:
+        """How far the dew point of the node's temperature and humidity is from that of the values expected of them (°C).
+
+        A box in the sun is warmer and drier, and holds the same vapour; a sensor that is broken by itself does not.
+
+        Returns:
+            That distance, its mean over an hour, its usual size, and where it is known: both channels are in the same message, and
+            both have neighbours.
+        """
+        state = self._state
+        other = self._sibling[s, 0]
+        mine, theirs = self._profile[s], self._profile[other]
+        there = ((mine == _WARM) & (theirs == _DAMP)) | ((mine == _DAMP) & (theirs == _WARM))
+        there &= (state["group"][other] == group) & ~state["alone"][s] & ~state["alone"][other]
+        warm, damp = np.where(mine == _WARM, s, other), np.where(mine == _WARM, other, s)
+        now = dew_point(state["f"][warm], state["f"][damp])
+        expected = dew_point(state["consensus"][warm], state["consensus"][damp])
+        apart = np.where(there, now - expected, 0.0).astype(_F)
+        passed = np.minimum(step, 4 * cadence)
+        lately = state["vapour"][s]
+        gain = (1.0 - np.exp(-passed / 3600.0)).astype(_F)
+        lately = np.where(there, lately + gain * (apart - lately), lately)
+        usual = state["usual_vapour"][s]
+        gain = np.where(learn & there, passed / (0.5 * MEMORY), 0.0).astype(_F)
+        state["vapour"][s] = lately
+        state["usual_vapour"][s] = usual + gain * (np.minimum(np.abs(apart), 3 * usual + _F(0.1)) - usual)
+        return apart, np.where(there, lately, _F(0)), usual, there
 
     def _replays(
         self,
@@ -732,7 +820,15 @@ class Witnesses:
         known = len(self.pairs)
         state = self._state
         doubt = state["doubt"][:known]
-        state["trust"][:known] = 1.0 / (1.0 + (doubt / 2.5) ** 4)
+        trust = 1.0 / (1.0 + (doubt / 2.5) ** 4)
+        # a node that says what it said some days ago, or a series that stands still while others move, is no witness though
+        # it may be near the truth
+        again = np.sort(self._node_state["replay"][self._node[:known]], axis=1)
+        trust *= np.clip((again[:, 0] / (again[:, 1:4].mean(axis=1) + 0.05) - 0.1) / 0.3, 0.1, 1.0)
+        still = state["t"][:known] - state["near_time"][:known] > 2 * state["usual_run"][:known]
+        still &= state["run_high"][:known] - state["run_low"][:known] > 1.0
+        trust *= np.where(still, 0.2, 1.0)
+        state["trust"][:known] = trust
         hour, before = int(tick * TICK // 3600), int(self._tick * TICK // 3600)
         self._tick = tick
         if hour == before:

@@ -27,6 +27,10 @@ from sensorhub.quality.model import CLASSES, Model
 #: Readings before the explained one that the picture shows at most, and their span in seconds.
 HISTORY: Final = 600
 SPAN: Final = 48 * 3600.0
+#: Size of a residual from which on it is unusual, in usual deviations.
+UNUSUAL: Final = 2.0
+#: Dew points closer than this are those of the same air, in °C.
+SAME_VAPOUR: Final = 1.5
 #: Days before a reading from which on the log is judged anew: biases and scales are learnt over ten.
 DAYS: Final = 20.0
 _BATCH: Final = 2048
@@ -74,6 +78,8 @@ class Explanation:
         residual: distance from that in usual deviations, or None.
         support: how many good neighbours that rests on.
         moving: how far what they let expect moved in the last two hours, in deviations that matter.
+        vapour: how far the dew point of the node's temperature and humidity is from what the neighbours let expect, in °C; None
+            where that is not known.
         chances: probability of each class of the model; empty when no model took part.
         neighbours: what each of them let expect.
         look: the camera's look at that moment, for a channel of a camera.
@@ -95,6 +101,7 @@ class Explanation:
     residual: float | None
     support: float
     moving: float
+    vapour: float | None
     chances: dict[str, float]
     neighbours: tuple[Neighbour, ...]
     look: Look | None
@@ -298,13 +305,15 @@ def _told(
 ) -> Explanation:
     node, channel = judge.rules.numbers.pairs[int(columns.series[row])]
     places = np.flatnonzero(found.compared == row)
-    expected = residual = None
+    expected = residual = vapour = None
     support, moving, chances = 0.0, 0.0, {}
     neighbours: tuple[Neighbour, ...] = ()
     if places.size:
         k = int(places[0])
         support = float(found.evidence.support[k])
         moving = float(found.evidence.moving[k])
+        if np.isfinite(found.evidence.vapour[k]):
+            vapour = float(found.evidence.vapour[k])
         if support > 0:
             expected, residual = float(found.evidence.expected[k]), float(found.evidence.residual[k])
         if found.logits is not None:
@@ -325,6 +334,7 @@ def _told(
         residual,
         support,
         moving,
+        vapour,
         chances,
         neighbours,
         judge.rules.cameras.newest(node) if of_camera(channel) else None,
@@ -353,7 +363,7 @@ def _words(e: Explanation) -> list[str]:
         words.append("There was no neighbour to compare it with, so it is neither confirmed nor refuted.")
     else:
         size = abs(e.residual)
-        how = "as usual" if size < 2 else "further than usual" if size < 5 else "far beyond the usual"
+        how = "as usual" if size < UNUSUAL else "further than usual" if size < 5 else "far beyond the usual"
         words.append(
             f"From its neighbours {e.expected:.{digits}f}{unit} was to be expected, with what they usually differ by taken off; "
             f"the difference is {size:.1f} times its usual size, {how}."
@@ -366,6 +376,15 @@ def _words(e: Explanation) -> list[str]:
         words.append(f"Each of them lets expect: {'; '.join(told)}.")
         if e.moving > 1:
             words.append("The neighbourhood itself is changing fast, so a difference counts for less.")
+        if e.vapour is not None and size >= UNUSUAL:
+            words.append(
+                f"Its dew point is {abs(e.vapour):.1f} °C from what they let expect: "
+                + (
+                    "the air holds as much vapour as theirs, and is warmer or colder here."
+                    if abs(e.vapour) < SAME_VAPOUR
+                    else "temperature and humidity do not fit together."
+                )
+            )
     if e.haze > 0:
         words.append(f"A camera nearby sees haze ({e.haze:.0%}), which speaks for particles in the air.")
     if e.chances:

@@ -18,21 +18,22 @@ from sensorhub.quality.camera import HAZE_ODDS
 from sensorhub.quality.columns import Columns
 from sensorhub.quality.evidence import Evidence, Rows, Witnesses
 from sensorhub.quality.model import CLASSES, LOCAL, Model
+from sensorhub.quality.profiles import CAUTION
 from sensorhub.quality.rules import WEIGHTS, Judged, Rules, rounds
 
 _LOG: Final = logging.getLogger(__name__)
 
 #: The version that verdict entries name. Whatever changes a verdict, but not the model, changes this.
-VERSION: Final = f"{rules_module.VERSION}+evidence/3"
+VERSION: Final = f"{rules_module.VERSION}+evidence/4"
 
 #: Weight of the residual beside the model: ln(1 + |residual|) times this is added to the model's log odds.
-RESIDUAL: Final = 1.0
+RESIDUAL: Final = 0.7
 #: Log odds that faults need over a local event before they are called faults: throwing away what is true is the worse mistake.
 LOCAL_MORE: Final = 2.5
 #: A flat run counts as stuck once it is this many times as long as the series' usual longest; before, its log odds are less
 #: by STILL for each e-fold that is missing, two at most.
 LONG_RUN: Final = 2.0
-STILL: Final = 4.0
+STILL: Final = 2.0
 #: What stands apart, whether by a fault or a local event, gets about these log odds at least: trusted, but less than the rest.
 UNCLEAR: Final = -1.5
 _UNCLEAR_SLOPE: Final = 0.04
@@ -43,7 +44,7 @@ USUAL: Final = 0.7
 USUAL_START: Final = -4.0
 USUAL_ZERO: Final = -6.0
 USUAL_LEAST: Final = -10.0
-USUAL_SHARE: Final = 0.5
+USUAL_SHARE: Final = 0.3
 #: Odds above this are an alarm, not what is usual; and no reading stands for more seconds than this.
 _ALARMING: Final = 1.0
 _LONGEST: Final = 7200.0
@@ -52,7 +53,12 @@ _LONGEST: Final = 7200.0
 FAR: Final = 4.0
 NEAR: Final = 1.0
 #: What is taken off while the neighbourhood itself moves, when sound nodes differ more: MOVING · ln(1 + how far it moved).
-MOVING: Final = 1.5
+MOVING: Final = 2.0
+#: Series that speak every HOURLY seconds or less often have fewer occasions for a false alarm: what a profile's caution is less
+#: there, and between the two cadences by a part.
+EASE: Final = 2.5
+HOURLY: Final = 3000.0
+_OFTEN: Final = 1200.0
 #: Without a model: log odds of a fault are ALONE_SLOPE · ln(1 + |residual|) - ALONE_START.
 ALONE_SLOPE: Final = 4.0
 ALONE_START: Final = 7.5
@@ -92,7 +98,7 @@ class Findings:
         compared: int64 (M,), records that the neighbours and the model looked at.
         evidence: what was found about those.
         logits: float32 (M, 9) of `CLASSES`, or None when no model took part.
-        suspicion: float64 (M,), log odds that the reading is faulty.
+        suspicion: float64 (M,), log odds that the reading is faulty, over the bar of its series.
     """
 
     judged: Judged
@@ -126,10 +132,24 @@ class Witnessed(Protocol):
         ...
 
 
+class Cautioned(Protocol):
+    """Of which kind rows are (n of them), as in `Evidence`."""
+
+    @property
+    def profile(self) -> NDArray[np.int64]:
+        """Number of the channel's profile."""
+        ...
+
+    @property
+    def cadence(self) -> NDArray[np.float32]:
+        """Seconds between two readings."""
+        ...
+
+
 def suspicion(
     found: Witnessed, logits: NDArray[np.float32] | None, rule_flags: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Log odds (n,) that readings are faulty, from neighbours, model and rules."""
+    """Log odds (n,) that readings are faulty, from neighbours, model and rules, before a series' own bar and caution."""
     if logits is None:
         odds = ALONE_SLOPE * np.log1p(np.abs(found.residual.astype(np.float64))) - ALONE_START
     else:
@@ -180,7 +200,18 @@ def _any_fault(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return top + np.log(total)
 
 
-class Usual:
+def caution(found: Cautioned) -> NDArray[np.float64]:
+    """What is taken off the log odds (n,) so that 0 is where an alarm is worth what it costs.
+
+    Alarms are counted by day, and a series that speaks more often has more occasions for one; channels differ in how often
+    sound sensors do what no neighbour does.
+    """
+    slow = np.log(np.maximum(found.cadence.astype(np.float64), _OFTEN) / _OFTEN) / np.log(HOURLY / _OFTEN)
+    result: NDArray[np.float64] = CAUTION[found.profile] - EASE * np.minimum(slow, 1.0)
+    return result
+
+
+class Bar:
     """What log odds each series usually has: nodes differ in how far they stand apart, and each has its own bar.
 
     The level of a series is a quantile of its odds over the last weeks, followed step by step (USUAL of the time they are
@@ -190,6 +221,26 @@ class Usual:
     def __init__(self) -> None:
         self._level = np.zeros(0)
         self._time = np.zeros(0)
+
+    def over(
+        self,
+        found: Evidence,
+        logits: NDArray[np.float32] | None,
+        rule_flags: NDArray[np.int64],
+        series: NDArray[np.int64],
+        time: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Log odds (n,) of readings in log order above the bar of their series: over 0 is an alarm.
+
+        Args:
+            found: what neighbours and past say.
+            logits: float32 (n, 9) of `CLASSES`; without them there is no bar but the rules' own.
+            rule_flags: int64 (n,).
+            series: int64 (n,), number of the series.
+            time: float64 (n,), Unix seconds, rising in each series.
+        """
+        odds = suspicion(found, logits, rule_flags)
+        return odds if logits is None else odds - self.take(series, time, odds) - caution(found)
 
     def take(
         self, series: NDArray[np.int64], time: NDArray[np.float64], odds: NDArray[np.float64]
@@ -241,7 +292,7 @@ class Judge:
     def __init__(self, model: Model | None, *, on_failure: Callable[[str], None] | None = None) -> None:
         self.rules = Rules()
         self.witnesses = Witnesses()
-        self._usual = Usual()
+        self._bar = Bar()
         self._runner = None if model is None else _Runner(model)
         self._on_failure = on_failure
         self._clock = -np.inf
@@ -263,9 +314,9 @@ class Judge:
         compared = rows[known]
         evidence = evidence.of(known)
         logits = self._logits(evidence)
-        odds = suspicion(evidence, logits, judged.flags[compared])
-        if logits is not None:
-            odds -= self._usual.take(batch.series[compared], batch.time[compared], odds)
+        odds = self._bar.over(
+            evidence, logits, judged.flags[compared], batch.series[compared], batch.time[compared]
+        )
         # particles that stand above their neighbours are believed where a camera sees the haze
         odds -= HAZE_ODDS * judged.haze[compared] * (evidence.residual > 0)
         score, flags = self._fused(judged, compared, evidence, logits, odds)
@@ -354,7 +405,7 @@ class Judge:
             "judge_clock": None if np.isinf(self._clock) else self._clock,
             "model": self.model.hex(),
         }
-        for room, found in (("witnesses", more), ("usual", self._usual.dump())):
+        for room, found in (("witnesses", more), ("usual", self._bar.dump())):
             arrays = {**arrays, **{f"{room}.{name}": array for name, array in found.items()}}
         return arrays, rest
 
@@ -373,7 +424,7 @@ class Judge:
         rules = Rules.load(arrays, rest)
         witnesses = Witnesses.load(of("witnesses."), rest["witnesses"])
         clock = rest["judge_clock"]
-        self._usual.load(of("usual."))
+        self._bar.load(of("usual."))
         self.rules, self.witnesses = rules, witnesses
         self._clock = -np.inf if clock is None else float(clock)
 

@@ -129,7 +129,7 @@ class Model:
         return cls(data, name)
 
     def logits(self, *inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (n, 9) of `CLASSES` for windows (n, 32, 8), long views (n, 48, 2) and numbers aside (n, 48).
+        """Logits (n, 9) of `CLASSES` for windows (n, 32, 8), long views (n, 48, 2) and numbers aside (n, 56).
 
         A row's result does not depend on the rows it is run with.
         """

@@ -26,6 +26,7 @@ class Profile:
         between: how far two sound nodes may stand apart before anything was learnt, in `unit`.
         witnesses: (channel, sign) that move with it at the same node when an event is real, best first.
         dead: values that sensors send when they measure nothing.
+        caution: log odds by which a fault must be likelier than not before it is worth an alarm, at ten minutes and less.
     """
 
     channel: str
@@ -36,6 +37,7 @@ class Profile:
     between: float
     witnesses: tuple[tuple[str, int], ...] = ()
     dead: tuple[float, ...] = ()
+    caution: float = 2.5
 
     @property
     def scale(self) -> float:
@@ -57,11 +59,20 @@ PROFILES: Final[tuple[Profile, ...]] = (
     Profile("o3", 12, 12, 10, 0.15, 2, (("no2", -1), ("temperature", 1)), _GAS),
     Profile("co2", 40, 0, 2, 0.5, 3, (), (0.0, 400.0, 65535.0)),
     Profile(
-        "temperature", 1, 0, 12, 0.15, 3, (("humidity", -1), ("dew_point", 1)), (0.0, 85.0, -40.0, -127.0)
+        "temperature",
+        1,
+        0,
+        12,
+        0.15,
+        3,
+        (("humidity", -1), ("dew_point", 1)),
+        (0.0, 85.0, -40.0, -127.0),
+        3.0,
     ),
     Profile("dew_point", 1, 0, 20, 0.15, 3, (("humidity", 1), ("temperature", 1)), (0.0,)),
     Profile("humidity", 4, 0, 15, 0.15, 3, (("temperature", -1), ("dew_point", 1)), (0.0, 100.0)),
-    Profile("pressure", 1, 0, 80, 0.15, 40, (), (0.0, 300.0, 1100.0)),
+    # single readings a hectopascal off are frequent and no harm
+    Profile("pressure", 1, 0, 80, 0.15, 40, (), (0.0, 300.0, 1100.0), 4.5),
 )
 
 BY_CHANNEL: Final = MappingProxyType({profile.channel: profile for profile in PROFILES})
@@ -73,6 +84,7 @@ SCALE: Final = np.array([p.scale for p in PROFILES])
 GRAIN: Final = np.array([p.grain for p in PROFILES])
 BETWEEN: Final = np.array([p.between * p.scale for p in PROFILES])
 REACH: Final = np.array([p.reach for p in PROFILES])
+CAUTION: Final = np.array([p.caution for p in PROFILES])
 _MOST_DEAD: Final = max(len(p.dead) for p in PROFILES)
 DEAD: Final = np.array([p.dead + (np.nan,) * (_MOST_DEAD - len(p.dead)) for p in PROFILES])
 

@@ -13,7 +13,7 @@ from sensorhub.channels import BY_NAME
 from sensorhub.errors import SensorhubError
 from sensorhub.quality.columns import SeriesNumbers
 from sensorhub.quality.evidence import Evidence, Rows, Witnesses
-from sensorhub.quality.judge import Usual, suspicion
+from sensorhub.quality.judge import Bar
 from sensorhub.quality.model import Model, ModelFile, shipped
 from sensorhub.quality.rules import Rules
 
@@ -104,7 +104,7 @@ def odds_of(
     witnesses = _placed(node, latitude, longitude)
     rules = Rules()
     rules.numbers = SeriesNumbers(pairs)
-    usual = Usual()
+    bar = Bar()
     odds = np.full(order.size, NOTHING_KNOWN)
     for start, stop in _parts(rows.group):
         part = Rows(*(getattr(rows, name)[start:stop] for name in ("series", "time", "value", "group")))
@@ -113,9 +113,7 @@ def odds_of(
         known = np.flatnonzero(evidence.known)
         some = evidence.of(known)
         logits = None if model is None else model.logits(some.window, some.long, some.aside)
-        found = suspicion(some, logits, flags[known])
-        if logits is not None:
-            found -= usual.take(part.series[known], part.time[known], found)
+        found = bar.over(some, logits, flags[known], part.series[known], part.time[known])
         odds[order[start:stop][known]] = found
     return odds
 

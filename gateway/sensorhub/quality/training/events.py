@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorhub.quality import profiles
+from sensorhub.quality.air import drier
 from sensorhub.quality.training.grids import Grid
 
 _HOUR: Final = 3600.0
@@ -22,6 +23,13 @@ _BLENDED: Final = 0.7
 _SHARE: Final = (-0.35, 0.6)
 #: Seconds of a step of the shapes, which are averaged to the cadence.
 _FINE: Final = 120.0
+#: Share of the sensors that show coarser steps.
+_COARSE: Final = 0.3
+#: Steps in units; for concentrations, one.
+_STEPS: Final = (0.1, 0.125, 0.25, 0.5)
+_STEP: Final = 0.125
+#: Temperature of air of which none is known, in °C.
+_MILD: Final = 15.0
 #: By kind of event: how much of it the channels of the node see, lowest and highest, in units; (1, 1) is what it is.
 _SHARES: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = {
     "smoke": {
@@ -148,6 +156,28 @@ def local_events(grid: Grid, rng: np.random.Generator) -> tuple[Grid, dict[str, 
     return replace(grid, values=values), local
 
 
+def as_flat(new: NDArray[np.float64], old: NDArray[np.float64]) -> NDArray[np.float64]:
+    """New values (T, N) that stand still wherever the old ones do: how long a sensor shows the same is a habit of its own."""
+    moved = np.ones(old.shape, np.bool_)
+    moved[1:] = (old[1:] != old[:-1]) | ~np.isfinite(old[:-1])
+    since = np.maximum.accumulate(np.where(moved, np.arange(len(old))[:, None], 0), axis=0)
+    return np.where(np.isfinite(old), np.take_along_axis(new, since, axis=0), new)
+
+
+def coarser(grid: Grid, rng: np.random.Generator) -> Grid:
+    """The network with some sensors that show their values in coarser steps, and with hysteresis stand still for longer."""
+    values = {}
+    for c, v in grid.values.items():
+        p = profiles.BY_CHANNEL[c]
+        new = v.copy()
+        for j in range(v.shape[1]):
+            if rng.random() < _COARSE:
+                step = p.unit * (_STEP if p.offset else float(rng.choice(_STEPS)))
+                new[:, j] = np.round(np.round(v[:, j] / step) * step, 1)
+        values[c] = new
+    return replace(grid, values=values)
+
+
 def other_yards(grid: Grid, rng: np.random.Generator) -> Grid:
     """The network with nodes that differ more: sun on the box by day, gains and levels that wander."""
     values = {}
@@ -159,6 +189,8 @@ def other_yards(grid: Grid, rng: np.random.Generator) -> Grid:
     sun = np.maximum(np.cos((hour - noon) * 2 * np.pi / 24), 0) ** 1.5
     bright = rng.random((int(day.max()) + 1, 1))[day]
     exposed = np.exp(rng.normal(-0.7, 0.8, len(grid.nodes)))
+    own = rng.uniform(0.7, 1.3, (int(day.max()) + 1, len(grid.nodes)))[day]
+    warmer = (sun[:, None] * bright) * exposed * own
     for c, v in grid.values.items():
         p = profiles.BY_CHANNEL[c]
         wander = np.stack(
@@ -169,14 +201,15 @@ def other_yards(grid: Grid, rng: np.random.Generator) -> Grid:
             new = v * np.exp(0.35 * strength * wander + rng.normal(0, 0.15, len(grid.nodes)))
         else:
             new = v + strength * wander * p.unit * (0.3 if c == "pressure" else 1.0)
-            if c in ("temperature", "humidity"):
-                sign = 1.0 if c == "temperature" else -0.8
-                own = rng.uniform(0.7, 1.3, (int(day.max()) + 1, len(grid.nodes)))[day]
-                new = new + sign * p.unit * (sun[:, None] * bright) * exposed * own
+            if c == "temperature":
+                new = new + warmer
+            elif c == "humidity":
+                around = grid.values.get("temperature", np.full(v.shape, _MILD))
+                new = drier(new, np.where(np.isfinite(around), around, _MILD), warmer)
         if c == "humidity":
             new = np.where(np.isfinite(v), np.clip(new, 0, 100), v)
         grain = 0.1 if p.unit < 100 else 1.0
-        values[c] = np.round(new / grain) * grain
+        values[c] = as_flat(np.round(new / grain) * grain, v)
     return replace(grid, values=values)
 
 
@@ -206,7 +239,7 @@ def blended(grid: Grid, rng: np.random.Generator) -> Grid:
             if c == "humidity":
                 new = np.clip(new, 0, 100)
             grain = 0.1 if p.unit < 100 else 1.0
-            values[c][:, k] = np.round(new / grain) * grain
+            values[c][:, k] = as_flat((np.round(new / grain) * grain)[:, None], mine[:, None])[:, 0]
     return replace(grid, values=values)
 
 
@@ -234,6 +267,6 @@ def far_apart(grid: Grid, rng: np.random.Generator) -> Grid:
                 gain = np.exp(
                     rng.uniform(0.1, 0.5) * _wander(rng, len(v), rng.uniform(4, 24) * _HOUR / grid.cadence)
                 )
-                new[:, j] = np.round(new[:, j] * gain, 1)
+                new[:, j : j + 1] = as_flat(np.round(new[:, j : j + 1] * gain[:, None], 1), new[:, j : j + 1])
         values[c] = new
     return replace(grid, latitude=latitude, longitude=longitude, values=values)

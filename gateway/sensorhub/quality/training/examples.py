@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sensorhub.quality.evidence import Evidence, Rows, Witnesses
 from sensorhub.quality.model import CLASSES, LOCAL
-from sensorhub.quality.training.events import blended, far_apart, other_yards
+from sensorhub.quality.training.events import blended, coarser, far_apart, other_yards
 from sensorhub.quality.training.faults import BETWEEN, Faulty, inject
 from sensorhub.quality.training.grids import Grid
 
@@ -37,7 +37,7 @@ class Examples:
     Attributes:
         window: float16 (N, 32, 8).
         long: float16 (N, 48, 2).
-        aside: float16 (N, 48).
+        aside: float16 (N, 56).
         label: int8 (N,), number in `CLASSES`.
         family: int8 (N,), as in `Faulty`.
         weight: float32 (N,), rows for which this one stands.
@@ -142,6 +142,8 @@ def variations(grid: Grid, rng: np.random.Generator, rounds: int) -> Iterator[tu
         varied, live = _variation(grid, rng, number % 5, close)
         if close and number // 5 % 2:  # every second turn of the five
             varied = blended(varied, rng)
+        if number % 3 == 2:
+            varied = coarser(varied, rng)
         if rng.random() < _FEWER_CHANNELS:
             channels = list(varied.values)
             few = min(int(rng.choice([1, 1, 2, 3])), len(channels))
