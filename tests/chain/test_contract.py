@@ -7,6 +7,7 @@ import coincurve
 import pytest
 
 from sensorhub.chain import digest
+from sensorhub.chain.contract import GatewayLogContract
 from sensorhub.chain.devchain import DEV_KEY
 from sensorhub.chain.digest import ChainCheckpoint
 from sensorhub.chain.errors import ChainError, RefusedError
@@ -510,3 +511,11 @@ class TestOwner:
         chain.fund(digest.address(stranger.public_key))
         with refused("wrong signature"):
             contract.prepare_close(stranger, owned.log_id, signature=early, nonce=0, fees=chain.fees())
+
+
+def test_nobody_deploys_without_money(chain):
+    poor = coincurve.PrivateKey()
+    account = "0x" + digest.address(poor.public_key).hex()
+    with refused(f"account {account} cannot pay for the transaction: .* chain address") as said:
+        GatewayLogContract.deploy(chain.web3, poor)
+    assert "b'" not in str(said.value)

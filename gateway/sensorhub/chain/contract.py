@@ -225,23 +225,25 @@ class GatewayLogContract:
         """Deploys the shipped contract from an account and waits until it is in a block.
 
         Raises:
-            ChainError: the chain did not take it in time, or asks for a higher fee.
+            ChainError: the account cannot pay, the chain did not take it in time, or asks for a higher fee.
         """
         probe = cls(web3, bytes(20))
         fees = probe.fees(max_fee_gwei)
         deployment = web3.eth.contract(abi=gateway_log().abi, bytecode=gateway_log().bytecode)
         account = _account(key)
-        with probe._asking("deploying GatewayLog"):
-            call = deployment.constructor()
-            gas = call.estimate_gas({"from": account.address})
-            parameters = call.build_transaction(
-                probe._parameters(account, probe.nonce(digest.address(key.public_key)), gas, fees)
-            )
-            prepared = probe._signed(account, parameters, fees)
-            probe.send(prepared.raw)
-            receipt = web3.eth.wait_for_transaction_receipt(
-                HexBytes(prepared.tx), timeout=timeout, poll_latency=0.2
-            )
+        payer = digest.address(key.public_key)
+        try:
+            with probe._asking("deploying GatewayLog"):
+                call = deployment.constructor()
+                gas = call.estimate_gas({"from": account.address})
+                parameters = call.build_transaction(probe._parameters(account, probe.nonce(payer), gas, fees))
+                prepared = probe._signed(account, parameters, fees)
+                probe.send(prepared.raw)
+                receipt = web3.eth.wait_for_transaction_receipt(
+                    HexBytes(prepared.tx), timeout=timeout, poll_latency=0.2
+                )
+        except RefusedError as error:
+            raise (cannot_pay(error, payer, probe.chain_id()) or error) from error
         address = receipt["contractAddress"]
         if receipt["status"] != 1 or address is None:
             raise RefusedError("the chain refused to deploy GatewayLog", "deployment failed")
@@ -563,6 +565,21 @@ class GatewayLogContract:
             raise UnreachableError(
                 f"{what}: no usable answer from {self._server} ({type(error).__name__}): is the chain running?"
             ) from None
+
+
+def cannot_pay(error: RefusedError, account: bytes, chain_id: int) -> RefusedError | None:
+    """What to tell people of a refusal for want of money; None when it has another reason.
+
+    The servers' own words for it differ, and some name the account in raw bytes.
+    """
+    reason = error.reason.lower()
+    if not any(word in reason for word in ("insufficient", "balance", "funds", "afford")):
+        return None
+    return RefusedError(
+        f"the account 0x{account.hex()} cannot pay for the transaction: it has no money, or too little, on chain {chain_id}. "
+        "Send it some (`sensorhub chain address` names it)",
+        error.reason,
+    )
 
 
 def _server(web3: Web3) -> str:

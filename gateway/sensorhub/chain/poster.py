@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 import coincurve
 
 from sensorhub.chain import digest
-from sensorhub.chain.contract import Fees, GatewayLogContract, Head, Posted, Prepared
+from sensorhub.chain.contract import Fees, GatewayLogContract, Head, Posted, Prepared, cannot_pay
 from sensorhub.chain.digest import ChainCheckpoint
 from sensorhub.chain.errors import ChainError, ForkError, RefusedError
 from sensorhub.chain.records import Anchored, InFlight, Outgoing, Records, Signed
@@ -660,13 +660,6 @@ class Poster:
         return FLIGHT_POLL_S[0] if young else FLIGHT_POLL_S[1]
 
     def _explained(self, error: RefusedError) -> ChainError:
-        reason = error.reason.lower()
-        if "underpriced" in reason:
+        if "underpriced" in error.reason.lower():
             self._raise = min(self._raise * RAISE, 100.0)
-        if "insufficient" in reason or "balance" in reason or "funds" in reason:
-            return RefusedError(
-                f"the account 0x{self.address.hex()} cannot pay for the transaction: send it money on chain "
-                f"{self._chain_id} ({error.reason})",
-                error.reason,
-            )
-        return error
+        return cannot_pay(error, self.address, self._chain_id) or error
