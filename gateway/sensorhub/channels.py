@@ -98,6 +98,18 @@ CHANNELS: Final[tuple[Channel, ...]] = (
 
 BY_NAME: Final = MappingProxyType({channel.name: channel for channel in CHANNELS})
 
+#: SenML units as people write them, the same as on the page; others are the same in both.
+_UNITS: Final = MappingProxyType(
+    {"Cel": " °C", "ug/m3": " µg/m³", "deg": "°", "%RH": " % RH", "/": "", "count": ""}
+)
+_HUGE: Final = 1e15
+
+
+def written(value: float, channel: Channel, *, plain: bool = False) -> str:
+    """A value of a number channel as people read it: its decimals and its unit; `plain` for ASCII, with the SenML unit."""
+    text = f"{value:,.{channel.decimals}f}" if abs(value) < _HUGE else f"{value:g}"
+    return text + (f" {channel.unit}" if plain else _UNITS.get(channel.unit, f" {channel.unit}"))
+
 
 def document() -> str:
     """The channel reference as Markdown; `gateway/CHANNELS.md` is this text."""

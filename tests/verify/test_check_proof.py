@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import struct
 from dataclasses import replace
 
 import cbor2
@@ -16,6 +17,7 @@ from sensorhub.verify.answers import ANCHORED, DEVICE_SIGNED, FLAGGED, INTACT, J
 from sensorhub.verify.chain_view import ChainUnreachable, FlaggedRange
 from sensorhub.verify.check import PROOF_ANSWERS, check_proof
 from sensorhub.verify.proof import Proven, format_proof, parse_proof
+from sensorhub.verify.render import render
 from sensorhub.verify.trust import Trust
 
 
@@ -528,3 +530,30 @@ def test_any_entries_in_a_whole_file_are_answered(worlds, data):
     entry = Proven(data.draw(ENTRIES), data.draw(st.integers(0, 20)), proof.entry.path)
     changed = replace(proof, **{part: (entry,) if part == "events" else entry})
     assert check(changed, chain=chain).exit_code(PROOF_ANSWERS) != 0
+
+
+def test_another_kind_of_entry_is_named_in_words(sample):
+    world = sample.world
+    reasons = {
+        index: check(world.proof(index))[DEVICE_SIGNED].reason
+        for index in (0, sample.enrolled_north, sample.verdict)
+    }
+    assert reasons[0].startswith("the entry is no message but a genesis entry")
+    assert reasons[sample.enrolled_north].startswith("the entry is no message but a node entry")
+    assert reasons[sample.verdict] == "the entry is no message but a verdict: no device signs those"
+    true = world.proof(sample.message, node=sample.enrolled_north, verdict=sample.verdict)
+    swapped = check(replace(true, node=true.verdict, verdict=true.node))
+    assert "the node entry is a verdict" in swapped[DEVICE_SIGNED].reason
+    assert "the verdict entry is a node entry" in swapped[JUDGED].reason
+
+
+def test_a_value_of_single_precision_is_shown_with_the_channels_decimals(worlds):
+    sample = worlds.sample()
+    device = worlds.Device("north", sample.north.key, boot=9, seq=50)
+    single = struct.unpack("f", struct.pack("f", 11.3))[0]
+    index = sample.world.send(device, [("pm2_5", single, 0), ("illuminance", 1200.0, 0)], time=1_700_000_000)
+    report = check(sample.world.proof(index, node=sample.enrolled_north))
+    assert report.facts["readings"][0]["value"] == single != 11.3
+    text = render(report)
+    assert "pm2_5            11.3 µg/m³\n" in text
+    assert "illuminance      1,200 lx\n" in text

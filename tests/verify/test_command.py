@@ -99,13 +99,14 @@ def test_the_report_is_for_people(file):
     run = verify("proof", file, "--offline", "--details", env={"PYTHONIOENCODING": "utf-8"})
     assert run.returncode == 0
     assert "node alpha/north, boot 1, message 1" in run.stdout
-    assert "pm2_5            8.0 ug/m3" in run.stdout
+    assert "pm2_5            8.0 µg/m³" in run.stdout
     assert " ✓ device-signed  yes      signed by node north" in run.stdout
     assert " ? anchored       unknown  not checked: no chain was asked (give --rpc or --header)" in run.stdout
     assert "✓ enrolment-in-tree: the enrolment is entry 1 of 14" in run.stdout
     assert "All that was asked for holds" in run.stdout
     plain = verify("proof", file, "--offline", env={"PYTHONIOENCODING": "ascii"})
     assert " + device-signed" in plain.stdout
+    assert "pm2_5            8.0 ug/m3" in plain.stdout
 
 
 def test_the_report_is_for_machines_too(file, sample):

@@ -60,7 +60,9 @@ def log_show(index: Annotated[int, typer.Argument(help="Index of the entry.")]) 
                 if pack.base_time is None
                 else datetime.fromtimestamp(pack.base_time + offset, UTC).isoformat()
             )
-            shown = value.hex() if isinstance(value, bytes) else f"{value:g} {channels.BY_NAME[name].unit}"
+            shown = (
+                value.hex() if isinstance(value, bytes) else channels.written(value, channels.BY_NAME[name])
+            )
             typer.echo(f"  {when}  {name} = {shown}")
 
 

@@ -30,7 +30,7 @@ from sensorhub.verify.devices import Told, check_device_signed, read_message, wa
 from sensorhub.verify.errors import VerifyError
 from sensorhub.verify.proof import Proof, Proven, parse_proof
 from sensorhub.verify.tlog_proof import parse_tlog_proof
-from sensorhub.verify.trust import Trust, check_head, check_inclusion, unsigned_checkpoint
+from sensorhub.verify.trust import Trust, check_head, check_inclusion, kind_in_words, unsigned_checkpoint
 
 PROOF_ANSWERS = (INTACT, DEVICE_SIGNED, LOGGED, ANCHORED, JUDGED, FLAGGED)
 """Every answer on a proof, in the order shown."""
@@ -217,9 +217,7 @@ def _verdict_entry(proven: Proven) -> VerdictEntry | str:
         decoded = decode_entry(proven.entry)
     except EntryError as error:
         return f"verdict entry: {error}"
-    return (
-        decoded if isinstance(decoded, VerdictEntry) else f"the verdict entry is a {type(decoded).__name__}"
-    )
+    return decoded if isinstance(decoded, VerdictEntry) else f"the verdict entry is {kind_in_words(decoded)}"
 
 
 def _scores_text(pairs: Iterable[tuple[int, int]]) -> str:

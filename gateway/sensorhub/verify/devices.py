@@ -18,7 +18,7 @@ from sensorhub.log.note import Checkpoint
 from sensorhub.verify.answers import DEVICE_SIGNED, Answer, Check, State, conclude
 from sensorhub.verify.keyring import Keyring
 from sensorhub.verify.proof import Proven
-from sensorhub.verify.trust import check_inclusion
+from sensorhub.verify.trust import check_inclusion, kind_in_words
 from sensorhub.wire import (
     Message,
     Signed,
@@ -61,7 +61,7 @@ def read_message(entry: bytes) -> Told | str:
     except EntryError as error:
         return f"entry: {error}"
     if not isinstance(decoded, MessageEntry):
-        return f"the entry is no message but a {type(decoded).__name__}: no device signs those"
+        return f"the entry is no message but {kind_in_words(decoded)}: no device signs those"
     try:
         signed = parse_signed(decoded.message)
     except WireError as error:
@@ -128,7 +128,7 @@ def _node_entry(proven: Proven) -> NodeEntry | str:
     except EntryError as error:
         return f"node entry: {error}"
     if not isinstance(decoded, NodeEntry):
-        return f"the node entry is a {type(decoded).__name__}"
+        return f"the node entry is {kind_in_words(decoded)}"
     return decoded
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from sensorhub.chain.untrusted import printable
+from sensorhub.channels import BY_NAME, written
 from sensorhub.verify.answers import WANTED, Answer, Report, State
 
 WIDTH: Final = 100
@@ -28,7 +29,7 @@ def render(report: Report, *, details: bool = False, plain: bool = False) -> str
         details: whether to list every single check.
         plain: whether to keep to ASCII.
     """
-    lines = [printable(line) for line in (report.subject, *_facts(report.facts), "")]
+    lines = [printable(line) for line in (report.subject, *_facts(report.facts, plain), "")]
     width = max(len(answer.name) for answer in report.answers)
     for answer in report.answers:
         lines += _answer(answer, width, details, plain)
@@ -65,7 +66,7 @@ def printable_json(text: str) -> str:
     )
 
 
-def _facts(facts: dict[str, Any]) -> list[str]:
+def _facts(facts: dict[str, Any], plain: bool) -> list[str]:
     lines = []
     if facts.get("logId"):
         lines.append(f"  log id {facts['logId']}")
@@ -81,7 +82,9 @@ def _facts(facts: dict[str, Any]) -> list[str]:
         if reading["score"] is not None:
             flags = ", ".join(reading["flags"]) or "no flags"
             verdict = f"   score {reading['score']:.2f}, {flags}"
-        value = f"{reading['value']} {reading['unit']}".strip()
+        value = reading["value"]
+        if not isinstance(value, str):
+            value = written(value, BY_NAME[reading["channel"]], plain=plain)
         lines.append(f"  {when}  {reading['channel']:<16} {value:<22}{verdict}".rstrip())
     if len(readings) > SHOWN_READINGS:
         lines.append(f"  and {len(readings) - SHOWN_READINGS} more readings")

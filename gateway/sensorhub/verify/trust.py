@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sensorhub.errors import SensorhubError
-from sensorhub.log.entries import EntryError, Genesis, decode_entry
+from sensorhub.log.entries import (
+    ArtefactEntry,
+    Entry,
+    EntryError,
+    Genesis,
+    MessageEntry,
+    NodeEntry,
+    VerdictEntry,
+    decode_entry,
+)
 from sensorhub.log.merkle import ProofError, leaf_hash, verify_inclusion
 from sensorhub.log.note import Checkpoint, NoteError, NoteVerifier, open_checkpoint
 from sensorhub.verify.answers import Check
 
 GENESIS_INDEX: Final = 0
 """Position of the entry that names the log."""
+_KINDS: Final[Mapping[type[Entry], str]] = {
+    Genesis: "a genesis entry (whose log this is)",
+    MessageEntry: "a message",
+    NodeEntry: "a node entry (what happened to a node)",
+    VerdictEntry: "a verdict",
+    ArtefactEntry: "a fingerprint of something outside of the log",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +137,11 @@ def check_head(
     return Head(genesis, checkpoint, tuple(checks))
 
 
+def kind_in_words(entry: Entry) -> str:
+    """What sort of entry it is, for people, with its article."""
+    return _KINDS[type(entry)]
+
+
 def _genesis(entry: bytes, index: int, checks: list[Check]) -> Genesis | None:
     try:
         genesis = decode_entry(entry)
@@ -128,8 +149,8 @@ def _genesis(entry: bytes, index: int, checks: list[Check]) -> Genesis | None:
         checks.append(Check("genesis-entry", False, f"genesis entry: {error}"))
         return None
     if not isinstance(genesis, Genesis) or index != GENESIS_INDEX:
-        kind = type(genesis).__name__
-        checks.append(Check("genesis-entry", False, f"the genesis entry is a {kind} at index {index}"))
+        text = f"the genesis entry is {kind_in_words(genesis)} at index {index}"
+        checks.append(Check("genesis-entry", False, text))
         return None
     checks.append(Check("genesis-entry", True, f"genesis entry of {genesis.site}.{genesis.gateway}"))
     return genesis
