@@ -5,6 +5,7 @@ import functools
 import gc
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -211,6 +212,29 @@ def test_what_cannot_be_exported_says_why(sample, tmp_path):
     with pytest.raises(DatasetError, match="cannot write"):
         write(world, Path("/proc/nowhere/dataset"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there"]
+
+
+def test_an_export_before_the_next_post_says_for_how_long_to_wait(sample, tmp_path):
+    world = sample.world
+    now = time.time_ns() // 1_000_000
+
+    def said(made_ms, **options):
+        heads = [SignedHead(1, world.note(1), world.anchor(1), made_ms)]
+        with pytest.raises(
+            DatasetError, match="no judged reading of the 1 entry under the newest anchored"
+        ) as error:
+            write(world, tmp_path / "d", heads=heads, **options)
+        return str(error.value).partition("or wait ")[2]
+
+    by_now = (
+        f"for the next: the log has {world.size()} entries by now, and a checkpoint is posted every 60 min "
+    )
+    assert said(now, interval_s=3600.0) == by_now + "(chain.interval_s), the next in 60 min"
+    assert said(now - 3_000_000, interval_s=3600.0) == by_now + "(chain.interval_s), the next in 10 min"
+    assert said(now - 7_200_000, interval_s=3600.0).endswith(
+        "the next now; `sensorhub status` says how it goes"
+    )
+    assert said(now) == said(None, interval_s=3600.0) == "until the readings are judged and anchored"
 
 
 def test_a_dataset_can_become_part_of_the_log(sample, tmp_path):

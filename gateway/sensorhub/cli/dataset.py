@@ -77,7 +77,13 @@ def export(
     heads = read_heads(values.data_dir / "chain.sqlite", identity(reader))
     with progress_bars() as progress:
         made = export_dataset(
-            reader, directory, selection=selection, about=about, heads=heads, progress=progress
+            reader,
+            directory,
+            selection=selection,
+            about=about,
+            heads=heads,
+            interval_s=values.chain.interval_s,
+            progress=progress,
         )
     counts = made.manifest.counts
     typer.echo(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import time
@@ -109,6 +110,7 @@ def export(
     selection: Selection | None = None,
     about: About,
     heads: Sequence[SignedHead] = (),
+    interval_s: float | None = None,
     progress: Progress | None = None,
 ) -> Exported:
     """Writes the readings of a log that a selection takes, with everything needed to check them.
@@ -122,6 +124,7 @@ def export(
         selection: what to take; every judged reading by default.
         about: title, licence and so on.
         heads: what was posted to the chain (`heads.read_heads`).
+        interval_s: seconds between posts, so that an error can say for how long to wait; None when not known.
         progress: told what is being done.
 
     Raises:
@@ -137,8 +140,8 @@ def export(
     if not used.indices:
         wanted = "judged " if selection.judged else ""
         raise DatasetError(
-            f"no {wanted}reading of the {head.size} entries under the checkpoint fits the selection: take a wider "
-            "one, or wait until the readings are judged and anchored"
+            f"no {wanted}reading of the {_entries(head.size)} under the newest {'anchored ' if heads else ''}checkpoint fits "
+            f"the selection: take a wider one, or wait {_until(log.size(), head, interval_s)}"
         )
     temporary = directory.with_name(f".{directory.name}.{os.getpid()}.part")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -153,6 +156,28 @@ def export(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Exported(directory, manifest, hashlib.sha256(data).digest())
+
+
+def _until(size: int, head: SignedHead, interval_s: float | None) -> str:
+    """What to wait for when a head of a log that has `size` entries by now covers nothing wanted."""
+    if interval_s is None or head.made_ms is None or size <= head.size:
+        return "until the readings are judged and anchored"
+    left = head.made_ms / 1000 + interval_s - time.time()
+    when = f"in {_span(left)}" if left > 0 else "now; `sensorhub status` says how it goes"
+    return (
+        f"for the next: the log has {_entries(size)} by now, and a checkpoint is posted every {_span(interval_s)} "
+        f"(chain.interval_s), the next {when}"
+    )
+
+
+def _entries(count: int) -> str:
+    return f"{count} entry" if count == 1 else f"{count} entries"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{math.ceil(seconds)} s"
+    return f"{math.ceil(seconds / 60)} min"
 
 
 def _check(directory: Path, selection: Selection) -> None:

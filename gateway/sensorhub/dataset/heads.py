@@ -17,7 +17,7 @@ from sensorhub.log.merkle import leaf_hash
 from sensorhub.verify.proof import Anchor, SignedCheckpoint
 from sensorhub.verify.trust import unsigned_checkpoint
 
-_COLUMNS = 'seq, size, root, prev, start, "end", signature, note, tx, block'
+_COLUMNS = 'seq, size, root, prev, start, "end", signature, note, tx, block, made_ms'
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,13 @@ class SignedHead:
         size: number of entries covered.
         note: signed checkpoint note, verbatim.
         anchor: the chain checkpoint of this size; None when it was not posted.
+        made_ms: when that checkpoint was signed, Unix ms; None where it is not known.
     """
 
     size: int
     note: bytes
     anchor: Anchor | None
+    made_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +99,11 @@ def read_heads(path: Path | None, who: LogIdentity) -> list[SignedHead]:
 
 
 def _head(row: Sequence[Any], who: LogIdentity, chain_id: int, contract: bytes) -> SignedHead:
-    seq, size, root, prev, start, end, signature, note, tx, block = row
+    seq, size, root, prev, start, end, signature, note, tx, block, made_ms = row
     checkpoint = ChainCheckpoint(who.log_id, seq, size, root, prev, start, end)
     gateway = recover(digest(checkpoint, chain_id, contract), signature)
     signed = SignedCheckpoint(seq, size, root, prev, start, end, gateway, signature)
-    return SignedHead(size, note, Anchor(chain_id, contract, signed, tx, block))
+    return SignedHead(size, note, Anchor(chain_id, contract, signed, tx, block), made_ms)
 
 
 def newest_note(log: LogSource) -> SignedHead:
