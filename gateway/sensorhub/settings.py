@@ -191,9 +191,9 @@ class Quality(_Section, frozen=True):
         Literal["rules", "model"],
         Meta(
             title="Judge",
-            description="`rules` looks at each series alone; `model` adds neighbours and the shipped network, and is experimental: see sensorhub/quality/README.md.",
+            description="`model` compares each series with its neighbours and its own past, with the shipped network; `rules` looks at each series alone, for small machines.",
         ),
-    ] = "rules"
+    ] = "model"
     model: Annotated[
         str,
         Meta(
