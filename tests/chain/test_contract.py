@@ -1,6 +1,8 @@
 """What the contract accepts and what it refuses, on py-evm and on anvil."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import coincurve
@@ -11,6 +13,7 @@ from sensorhub.chain.contract import GatewayLogContract
 from sensorhub.chain.devchain import DEV_KEY
 from sensorhub.chain.digest import ChainCheckpoint
 from sensorhub.chain.errors import ChainError, RefusedError
+from sensorhub.settings import load
 
 RELAY = coincurve.PrivateKey(DEV_KEY)
 
@@ -511,6 +514,25 @@ class TestOwner:
         chain.fund(digest.address(stranger.public_key))
         with refused("wrong signature"):
             contract.prepare_close(stranger, owned.log_id, signature=early, nonce=0, fees=chain.fees())
+
+
+def test_what_deploying_prints_fits_under_the_settings_that_are_there(chain, tmp_path):
+    key = tmp_path / "chain.key"
+    key.touch(mode=0o600)
+    key.write_text(DEV_KEY.hex())
+    settings = tmp_path / "sensorhub.toml"
+    settings.write_text(
+        f'[gateway]\ndata_dir = "{tmp_path}"\n[chain]\nrpc_url = "{chain.url}"\nkey_file = "{key}"\n'
+    )
+    words = [sys.executable, "-m", "sensorhub", "--config", settings, "chain", "deploy"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "under [chain]" in done.stderr
+    settings.write_text(settings.read_text() + done.stdout)
+    found = load(settings).chain
+    assert found.rpc_url == chain.url
+    assert found.chain_id == chain.chain_id
+    GatewayLogContract(chain.web3, bytes.fromhex(found.contract[2:])).check()
 
 
 def test_nobody_deploys_without_money(chain):

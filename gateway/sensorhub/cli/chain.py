@@ -25,7 +25,7 @@ def _key_path(values: Settings) -> Path:
 def chain_deploy(
     max_fee_gwei: Annotated[float, typer.Option(help="Never pay more than this per gas, in gwei.")] = 100.0,
 ) -> None:
-    """Deploy the GatewayLog contract with the gateway's key; prints what to set."""
+    """Deploy the GatewayLog contract with the gateway's key; prints two lines for [chain] of the settings file."""
     from sensorhub.chain.contract import GatewayLogContract, connect
     from sensorhub.chain.digest import address
     from sensorhub.chain.key import load_or_create
@@ -37,7 +37,11 @@ def chain_deploy(
     web3 = connect(values.chain.rpc_url)
     typer.echo(f"deploying from 0x{address(key.public_key).hex()}", err=True)
     contract = GatewayLogContract.deploy(web3, key, max_fee_gwei=max_fee_gwei)
-    typer.echo(f'[chain]\ncontract = "0x{contract.address.hex()}"\nchain_id = {contract.chain_id()}')
+    typer.echo(
+        "deployed; these two lines go under [chain] in sensorhub.toml before the log is begun:", err=True
+    )
+    # without [chain], which the file may have: a second one would be a TOML error
+    typer.echo(f'contract = "0x{contract.address.hex()}"\nchain_id = {contract.chain_id()}')
 
 
 def _asked(number: int) -> None:
