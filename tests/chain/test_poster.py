@@ -605,6 +605,7 @@ class TestNetwork:
         with pytest.raises(UnreachableError):
             site.poster(contract=contract).step()
         proxy.fails = lambda _method: "pass"
+        wait_for(lambda: len(site.on_chain()) == 2)  # taken is not yet mined
         nonce = site.chain.contract.nonce(site.address)
         settle(site.poster(contract=contract))
         assert site.chain.contract.nonce(site.address) == nonce
