@@ -109,6 +109,17 @@ def test_the_report_is_for_people(file):
     assert "pm2_5            8.0 ug/m3" in plain.stdout
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_whoever_stops_reading_gets_no_traceback(file, form):
+    with subprocess.Popen(
+        [sys.executable, str(TOOL), "proof", str(file), *form], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        run.stdout.close()  # as `| head -0` does
+        said = run.stderr.read()
+        assert run.wait(300) == verify("proof", file, *form).returncode
+    assert said == b""
+
+
 def test_the_report_is_for_machines_too(file, sample):
     run = verify("proof", file, "--json")
     report = json.loads(run.stdout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -83,12 +84,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "pinned": trust.pinned() or None,
             "exitCode": code,
         }
-        print(printable_json(json.dumps(found, indent=2, ensure_ascii=False)))
+        _say(printable_json(json.dumps(found, indent=2, ensure_ascii=False)) + "\n")
     else:
         plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-        sys.stdout.write(render(report, details=options.details, plain=plain))
-        sys.stdout.write(_closing(report, requested, code, trust.pinned()))
+        told = render(report, details=options.details, plain=plain)
+        _say(told + _closing(report, requested, code, trust.pinned()))
     return code
+
+
+def _say(text: str) -> None:
+    """Writes to the standard output; whoever stopped reading (`| head`) has read enough."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # what is left in the buffer would raise again at the end of the process
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _verify(options: argparse.Namespace, trust: Trust, chain: Chain | None, progress: ProgressLine) -> Report:
