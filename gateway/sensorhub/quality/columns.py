@@ -48,6 +48,14 @@ class Columns:
     value: NDArray[np.float64]
     data: Mapping[int, bytes] = field(default_factory=dict)
 
+    def newest(self) -> NDArray[np.float64]:
+        """The newest time of each message's records (M,): NaN without a date, -inf for a message without records."""
+        newest = np.full(self.index.size, -np.inf)
+        some = np.flatnonzero(self.count)
+        if some.size:
+            newest[some] = np.maximum.reduceat(self.time, (np.cumsum(self.count) - self.count)[some])
+        return newest
+
 
 class SeriesNumbers:
     """Numbers the (node, channel) pairs from 0 in the order in which they first appear in the log."""

@@ -329,11 +329,7 @@ class Judge:
 
     def _comparable(self, batch: Columns) -> NDArray[np.int64]:
         """Records whose time can be relied on."""
-        ends = np.cumsum(batch.count)
-        latest = np.full(batch.index.size, -np.inf)
-        some = batch.count > 0
-        if some.any():
-            latest[some] = np.maximum.reduceat(batch.time, (ends - batch.count)[some])
+        latest = batch.newest()
         sure = batch.tq >= 2
         clock = np.maximum.accumulate(np.r_[self._clock, np.where(sure, latest, -np.inf)])
         self._clock = float(clock[-1])

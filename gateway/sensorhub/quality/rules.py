@@ -273,19 +273,17 @@ class Rules:
     def _times(self, batch: Columns) -> NDArray[np.float64]:
         """What the time of each message leaves of the score: 1.0 when nothing speaks against it."""
         factor = np.ones(batch.index.size)
-        ends = np.cumsum(batch.count).tolist()
-        begin = 0
-        for i, (kid, boot, seq, tq, base) in enumerate(
+        for i, (kid, boot, seq, tq, base, newest) in enumerate(
             zip(
                 batch.kid,
                 batch.boot.tolist(),
                 batch.seq.tolist(),
                 batch.tq.tolist(),
                 batch.base.tolist(),
+                batch.newest().tolist(),
                 strict=True,
             )
         ):
-            end = ends[i]
             if tq == 0:
                 factor[i] = WRONG_TIME
             else:
@@ -301,8 +299,7 @@ class Rules:
                 elif tq == 1:
                     factor[i] = HELD_OVER
                 if tq >= 2:
-                    self._clock = max(self._clock, float(batch.time[begin:end].max()))
-            begin = end
+                    self._clock = max(self._clock, newest)
         return factor
 
     # -- memory
