@@ -26,7 +26,7 @@ RUNTIMES: Final = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 #: Shapes of a row of each input.
 INPUTS: Final = ((WINDOW, CHANNELS), (LONG, LONG_CHANNELS), (ASIDE,))
 #: Sizes of the batches that are run; what is over is filled up with zeros.
-SIZES: Final = (16, 128, 1024)
+SIZES: Final = (16, 128)
 
 
 class ModelError(SensorhubError):
