@@ -47,12 +47,8 @@ UNKNOWN_DISTANCE: Final = 5.0
 REACHES: Final = 6.0
 SIBLINGS: Final = 2
 
-_MEANS: Final = (
-    ("mean_1h", 3600.0),
-    ("mean_6h", 6 * 3600.0),
-    ("mean_24h", 24 * 3600.0),
-    ("mean_72h", 72 * 3600.0),
-)
+_MEANS: Final = ("mean_1h", "mean_6h", "mean_24h", "mean_72h")
+_MEAN_SECONDS: Final = 3600.0 * np.array([1, 6, 24, 72])[:, None]
 #: A residual that rises over HIGH from below LOW is an excursion; a series is known by how many it had lately.
 HIGH: Final = 4.0
 LOW: Final = 2.5
@@ -68,6 +64,11 @@ _MOST_TAIL: Final = 6.0
 STEP_TAIL: Final = 0.02
 _LEAST_STEP_TAIL: Final = 1.0
 _MOST_STEP_TAIL: Final = 60.0
+
+# Ranks of the distances from the neighbours, those of now and those of lately: which, and its place among 0 to 8 of them.
+_RANKED: Final = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1])[:, None]
+_SHARES: Final = np.array([0.0, 0.25, 0.75, 1.0, 0.0, 0.25, 0.5, 0.75, 1.0])[:, None]
+_RANKS: Final = np.rint(np.maximum(np.arange(NEIGHBOURS + 1) - 1, 0) * _SHARES).astype(np.intp)
 
 _WARM: Final = profiles.NUMBER["temperature"]
 _DAMP: Final = profiles.NUMBER["humidity"]
@@ -230,7 +231,7 @@ class Witnesses:
         self._places: dict[str, tuple[float, float]] = {}
         self._nodes: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
-        self._node_of: list[int] = []
+        self._node_of = np.zeros(0, np.intp)
         self._clock = -_INF
         self._tick = -(2**62)
         self._state: dict[str, NDArray[Any]] = {}
@@ -284,12 +285,15 @@ class Witnesses:
         n = series.size
         if not n:
             return
-        for name, _ in pairs[len(self._node_of) :]:
-            self._node_of.append(self._numbers.setdefault(name, len(self._numbers)))
-        node = np.array(self._node_of)[series]
+        if len(pairs) > self._node_of.size:
+            new = [
+                self._numbers.setdefault(name, len(self._numbers)) for name, _ in pairs[self._node_of.size :]
+            ]
+            self._node_of = np.r_[self._node_of, new]
+        node = self._node_of[series]
         begins: NDArray[np.bool_] = np.r_[True, (rows.group[1:] != rows.group[:-1]) | (node[1:] != node[:-1])]
-        key = np.cumsum(begins) * len(pairs) + series
-        if np.unique(key).size < n:
+        key = np.sort(np.cumsum(begins) * len(pairs) + series)
+        if (key[1:] == key[:-1]).any():
             begins = _split_repeats(series, begins)
         unit = np.flatnonzero(begins)
         clock = np.maximum(np.maximum.accumulate(np.maximum.reduceat(rows.time, unit)), self._clock)
@@ -320,9 +324,9 @@ class Witnesses:
         state = self._state
         s, t, v = rows.series[start:stop], rows.time[start:stop], rows.value[start:stop]
         good = (self._profile[s] >= 0) & (t > state["t"][s]) & np.isfinite(v)
-        at = np.arange(start, stop)
+        at: slice | NDArray[np.intp] = slice(start, stop)
         if not good.all():
-            at = at[good]
+            at = start + np.flatnonzero(good)
             if not at.size:
                 return
             s, t, v = rows.series[at], rows.time[at], rows.value[at]
@@ -342,10 +346,14 @@ class Witnesses:
         state["t_old"][s], state["f_old"][s] = before, f_before
         state["t"][s], state["f"][s], state["group"][s] = t, f, group
 
-        hour = np.floor(t / 3600.0).astype(np.int64)
+        # a long silence counts as a few readings at most
+        passed = np.minimum(step, 4 * cadence)
+        hour, slot = np.floor(t / 3600.0).astype(np.int64), np.floor(t / SLOT).astype(np.int64)
         of_day = hour % 24
+        near_by = _across(self._near, s)
+        now = state["group"][near_by] <= group
         consensus, support, spread, nearest, votes, best, there, ranks = self._consensus(
-            s, t, f, group, cadence, step
+            s, t, f, near_by, now, cadence, passed, slot
         )
         own_middle, own_scale = state["own_middle"][s, of_day], np.maximum(state["own_scale"][s], 0.3 * scale)
         alone = support <= 0
@@ -363,7 +371,7 @@ class Witnesses:
         z_before = state["z"][s]
         state["z_old"][s] = z_before
         state["z"][s] = z
-        excited = self._excitement(s, group, there)
+        excited = self._excitement(near_by, now, there)
         # how long it has stood apart on one side
         back = (np.abs(z) < 0.7) | (z * z_before < 0) | first
         apart_time = np.where(back, t, state["apart_time"][s])
@@ -373,8 +381,8 @@ class Witnesses:
         doubt = doubt + _F(0.35) * (np.abs(zc) - doubt)
         state["doubt"][s] = doubt
         means = []
-        for name, tau in _MEANS:
-            gain = (1.0 - np.exp(-np.minimum(step, 4 * cadence) / tau)).astype(_F)
+        gains = (1.0 - np.exp(-passed / _MEAN_SECONDS)).astype(_F)
+        for name, gain in zip(_MEANS, gains, strict=True):
             mean = state[name][s]
             mean = mean + gain * (zc - mean)
             state[name][s] = mean
@@ -385,17 +393,17 @@ class Witnesses:
         since = np.where(apart_now, np.where(np.isnan(since), t, since), np.nan)
         state["doubted"][s] = since
         learn = ~apart_now | (t - since > LONGEST_DOUBT)
-        rises, falls, tail = self._excursions(s, z, z_before, step, cadence, learn)
+        rises, falls, tail = self._excursions(s, z, z_before, step, passed, learn)
         usual_means = []
+        gain = np.where(learn, passed / (0.7 * MEMORY), 0.0).astype(_F)
         for name, mean in (("usual_24h", means[2]), ("usual_72h", means[3])):
             usual_mean = state[name][s]
             usual_means.append(usual_mean)
-            gain = np.where(learn, np.minimum(step, 4 * cadence) / (0.7 * MEMORY), 0.0).astype(_F)
             state[name][s] = usual_mean + gain * (
                 np.minimum(np.abs(mean), 3 * usual_mean + _F(0.1)) - usual_mean
             )
         new_hour = hour != state["hour"][s]
-        self._remember(s, t, hour, v, f, apart, alone, learn)
+        self._remember(s, hour, slot, v, f, apart, alone, learn)
 
         d_own = np.where(first, 0.0, f - f_before).astype(_F)
         c_before = state["consensus"][s]
@@ -413,14 +421,15 @@ class Witnesses:
         state["usual_step"][s], state["recent_step"][s] = usual_step, recent
 
         d_apart = np.where(alone, 0.0, (d_own - d_all) / usual_step).astype(_F)
-        jump = state["jump"][s] * np.exp(-np.minimum(step, 4 * cadence) / 129600.0).astype(_F)
+        jump = state["jump"][s] * np.exp(-passed / 129600.0).astype(_F)
         jump = np.where(np.abs(d_apart) > np.abs(jump), np.clip(d_apart, -100, 100), jump).astype(_F)
         state["jump"][s] = jump
-        step_tail = self._step_tail(s, d_apart, step, cadence)
+        step_tail = self._step_tail(s, d_apart, passed)
         exact, near, path, usual_run, span = self._runs(
             s, t, v, p, gap, np.abs(d_all) / usual_step, learn, (consensus / scale).astype(_F)
         )
-        replay = self._replays(s, t, v, unit, group)
+        node = self._node[s]
+        replay = self._replays(s, slot, v, unit, node, group)
         sibling = self._siblings(s, t, cadence, group)
         regional = np.where(np.isfinite(own_middle), (consensus - own) / own_scale, 0.0).astype(_F)
         squashed = (support / (1.0 + support)).astype(_F)
@@ -431,20 +440,20 @@ class Witnesses:
         columns[:, 2] = np.arcsinh(d_all / usual_step)
         columns[:, 3] = np.arcsinh((f - own) / own_scale)
         columns[:, 4] = np.arcsinh(regional)
-        columns[:, 5] = np.arcsinh(sibling[:, 0])
+        columns[:, 5] = np.arcsinh(sibling[0])
         columns[:, 6] = squashed
         columns[:, 7] = np.where(gap, -1.0, np.where(size <= 0, 1.0, 0.0))
         ring, place = state["ring"], seen % WINDOW
         ring[s, place] = columns
         ring[s, place + WINDOW] = columns
-        found.window[at] = _windows(ring, WINDOW)[s, place + 1]
+        found.window[at] = _windows(ring, s, place + 1)
         view = state["long"]
         turn = (state["long_place"][s] + new_hour) % LONG
         state["long_place"][s] = turn
         recent_view = np.stack((np.arcsinh(means[0]), columns[:, 3]), axis=1)
         view[s, turn] = recent_view
         view[s, turn + LONG] = recent_view
-        found.long[at] = _windows(view, LONG)[s, turn + 1]
+        found.long[at] = _windows(view, s, turn + 1)
 
         aside = np.empty((s.size, ASIDE), _F)
         aside[:, 0] = columns[:, 0]
@@ -457,21 +466,22 @@ class Witnesses:
         aside[:, 7] = 0.5 * np.log1p(path)
         # a value of a dead sensor says nothing where it is what is to be expected: it may well be 0.0 degrees
         out_of_place = np.abs(f - np.where(alone, np.where(first, f, f_before), consensus)) > 0.5 * scale
-        aside[:, 8] = (v[:, None] == profiles.DEAD[p]).any(axis=1) & out_of_place
+        aside[:, 8] = (v == _across(profiles.DEAD, p)).any(axis=0) & out_of_place
         aside[:, 9] = (v <= 0) & (profiles.OFFSET[p] > 0) & out_of_place
         aside[:, 10] = 2 * replay[0]
         aside[:, 11] = 2 * replay[1]
-        aside[:, 12] = np.arcsinh(sibling[:, 2])
-        aside[:, 13] = np.arcsinh(sibling[:, 1])
+        aside[:, 12] = np.arcsinh(sibling[2])
+        aside[:, 13] = np.arcsinh(sibling[1])
         aside[:, 14] = np.log((recent + 0.05 * usual_step) / usual_step)
         aside[:, 15] = 0.5 * np.log(np.maximum(cadence, 1.0) / 600.0)
         aside[:, 16] = state["hours"][s] / HOURS
-        aside[:, 17] = np.arcsinh(spread / np.sqrt(wide * wide + floor * floor))
+        wide = np.sqrt(wide * wide + floor * floor)
+        aside[:, 17] = np.arcsinh(spread / wide)
         expected = profiles.backward(p, consensus.astype(np.float64))
         aside[:, 18] = np.where(alone, 0.0, np.arcsinh((v - expected) / unit))
-        aside[:, 19] = sibling[:, 3]
+        aside[:, 19] = sibling[3]
         aside[:, 20] = gap
-        aside[:, 21] = np.arcsinh(nearest / np.sqrt(wide * wide + floor * floor))
+        aside[:, 21] = np.arcsinh(nearest / wide)
         aside[:, 22] = profiles.OFFSET[p] > 0
         aside[:, 23] = np.log(usual_step / scale)
         aside[:, 24] = np.log1p((t - apart_time) / 3600.0)
@@ -483,7 +493,7 @@ class Witnesses:
         aside[:, 29] = np.arcsinh(jump * np.sign(z))
         aside[:, 30] = np.arcsinh(d_apart)
         aside[:, 31] = np.arcsinh(zc - state["mean_24h"][s])
-        aside[:, 32:41] = ranks
+        aside[:, 32:41] = ranks.T
         aside[:, 41] = alone
         aside[:, 42] = np.log1p(rises)
         aside[:, 43] = np.log1p(falls)
@@ -494,8 +504,9 @@ class Witnesses:
         aside[:, 48] = np.log1p(excited)
         aside[:, 49] = np.arcsinh(z / (1.0 + excited))
         aside[:, 50] = np.log1p(4 * span)
-        aside[:, 51] = sun(t, self._lat[s], self._lon[s])
-        vapour, vapour_lately, usual_vapour, both = self._vapour(s, group, step, cadence, learn)
+        some, each = _stretches(node, t)
+        aside[:, 51] = sun(t[some], self._lat[s[some]], self._lon[s[some]])[each]
+        vapour, vapour_lately, usual_vapour, both = self._vapour(s, group, passed, learn)
         aside[:, 52] = np.arcsinh(vapour / _F(0.4))
         aside[:, 53] = np.arcsinh(vapour_lately / _F(0.4))
         aside[:, 54] = np.arcsinh(vapour / (usual_vapour + _F(0.1)))
@@ -518,71 +529,63 @@ class Witnesses:
         s: NDArray[np.int64],
         t: NDArray[np.float64],
         f: NDArray[np.float32],
-        group: NDArray[np.int64],
+        near: NDArray[np.intp],
+        now: NDArray[np.bool_],
         cadence: NDArray[np.float32],
-        step: NDArray[np.float64],
+        passed: NDArray[np.float64],
+        slot: NDArray[np.int64],
     ) -> tuple[NDArray[Any], ...]:
-        """What the neighbours say.
+        """What the neighbours (8, n) say; `now`: the newest that they said counts, else what was before it.
 
         Returns:
             Weighted median of what they let expect, its support, their spread, the distance to the nearest of them,
             the share of them from which the reading is far on one side (signed), how far it is from the best of them, which
-            of them said something (n, 8), and the ordered distances from each of them now (4 ranks) and lately (5 ranks).
+            of them said something (8, n), and the ordered distances from each of them now (4 ranks) and lately (5 ranks), (9, n).
         """
         state = self._state
-        near = self._near[s]
-        now = state["group"][near] <= group[:, None]
         value = np.where(now, state["f"][near], state["f_old"][near])
         time = np.where(now, state["t"][near], state["t_old"][near])
-        age = t[:, None] - time
-        limit = np.minimum(
-            1.6 * np.maximum(np.maximum(cadence[:, None], state["cadence"][near]), SLOT), 7200.0
-        )
-        late = age < -np.maximum(cadence[:, None], SLOT)
+        age = t - time
+        limit = np.minimum(1.6 * np.maximum(np.maximum(cadence, state["cadence"][near]), SLOT), 7200.0)
+        late = age < -np.maximum(cadence, SLOT)
         if late.any():
             # the neighbours are ahead, as after an outage of this node: what they said at that time
-            slot = np.floor(t / SLOT).astype(np.int64)[:, None]
             within = state["slot"][near] - slot < SLOTS
             then = state["slots"][near, slot % SLOTS].astype(np.float64)
-            profile = np.broadcast_to(self._profile[s][:, None], then.shape)
+            profile = np.broadcast_to(self._profile[s], then.shape)
             value = np.where(late & within, profiles.forward(profile, then).astype(_F), value)
             age = np.where(late & within, 0.0, age)
         ok = (np.abs(age) <= limit) & np.isfinite(value)
         trust = state["trust"][near] * ok
-        weight = state["weight"][s] * trust
-        support = (state["support"][s] * trust).sum(axis=1)
-        expected = np.where(ok, value + state["bias"][s], _F(1e9))
-        order = np.argsort(expected, axis=1, kind="stable")
-        ordered = np.take_along_axis(expected, order, axis=1)
-        heaped = np.cumsum(np.take_along_axis(weight, order, axis=1), axis=1)
-        total = heaped[:, -1]
+        share = _across(state["weight"], s)
+        weight = share * trust
+        support = _total(_across(state["support"], s) * trust)
+        expected = np.where(ok, value + _across(state["bias"], s), _F(1e9))
+        each = np.arange(s.size)
+        order = np.argsort(np.ascontiguousarray(expected.T), axis=1, kind="stable").T * s.size + each
+        ordered = expected.take(order)
+        heaped = weight.take(order)
+        for k in range(1, NEIGHBOURS):
+            heaped[k] += heaped[k - 1]
+        total = heaped[-1]
         support = np.where((total > 0) & (support > 0.02), support, 0.0).astype(_F)
-        middle = (heaped < 0.5 * total[:, None]).sum(axis=1).clip(0, NEIGHBOURS - 1)
-        consensus = np.take_along_axis(ordered, middle[:, None], axis=1)[:, 0]
-        apart = np.where(weight > 0, np.abs(expected - consensus[:, None]), 0.0)
-        spread = (weight * apart).sum(axis=1) / np.maximum(total, 1e-9)
-        closest = np.where(weight > 0, np.abs(expected - f[:, None]), _F(1e9)).min(axis=1)
+        middle = np.minimum((heaped < 0.5 * total).sum(axis=0), NEIGHBOURS - 1)
+        consensus = ordered[middle, each]
+        apart = np.where(weight > 0, np.abs(expected - consensus), 0.0)
+        spread = _total(weight * apart) / np.maximum(total, 1e-9)
+        closest = np.where(weight > 0, np.abs(expected - f), _F(1e9)).min(axis=0)
         some = support > 0
-        side = np.clip((f[:, None] - expected) / (2 * np.maximum(state["pair"][s], 1e-6)), -20, 20).astype(_F)
-        votes = (weight * np.where(side > 1, _F(1), np.where(side < -1, _F(-1), _F(0)))).sum(axis=1)
-        votes = votes / np.maximum(total, 1e-9)
-        best = np.take_along_axis(side, np.argmax(weight, axis=1)[:, None], axis=1)[:, 0]
-        there = ok & (state["weight"][s] > 0)
-        gain = (1.0 - np.exp(-np.minimum(step, 4 * cadence) / 21600.0)).astype(_F)[:, None]
-        lately = state["pair_mean"][s]
+        side = np.clip((f - expected) / (2 * np.maximum(_across(state["pair"], s), 1e-6)), -20, 20).astype(_F)
+        votes = _total(weight * ((side > 1).astype(_F) - (side < -1))) / np.maximum(total, 1e-9)
+        best = side[np.argmax(weight, axis=0), each]
+        there = ok & (share > 0)
+        gain = (1.0 - np.exp(-passed / 21600.0)).astype(_F)
+        lately = _across(state["pair_mean"], s)
         lately = np.where(there, lately + gain * (2 * side - lately), lately)
-        state["pair_mean"][s] = lately
-        count = there.sum(axis=1)
-        ranks = np.zeros((s.size, 9), _F)
-        for first, values, shares in (
-            (0, 2 * side, (0.0, 0.25, 0.75, 1.0)),
-            (4, lately, (0.0, 0.25, 0.5, 0.75, 1.0)),
-        ):
-            ordered = np.sort(np.where(there, values, _F(np.inf)), axis=1)
-            for k, share in enumerate(shares, first):
-                place = np.rint(np.maximum(count - 1, 0) * share).astype(np.intp)
-                found = np.take_along_axis(ordered, place[:, None], axis=1)[:, 0]
-                ranks[:, k] = np.where(count > 0, found, 0.0)
+        state["pair_mean"][s] = lately.T
+        count = there.sum(axis=0)
+        apart = np.where(there, np.stack((2 * side, lately)), _F(np.inf))
+        ranks = np.sort(apart.transpose(0, 2, 1).copy(), axis=2)[_RANKED, each, _RANKS[:, count]]
         return (
             np.where(some, consensus, 0.0).astype(_F),
             support,
@@ -591,20 +594,18 @@ class Witnesses:
             np.where(some, votes, 0.0).astype(_F),
             np.where(some, 2 * best, 0.0).astype(_F),
             there,
-            np.arcsinh(ranks),
+            np.arcsinh(np.where(count > 0, ranks, _F(0))),
         )
 
     def _excitement(
-        self, s: NDArray[np.int64], group: NDArray[np.int64], there: NDArray[np.bool_]
+        self, near: NDArray[np.intp], now: NDArray[np.bool_], there: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """How far the neighbours stand apart from their own neighbours: the (lower) median of their residuals' sizes."""
         state = self._state
-        near = self._near[s]
-        z = np.where(state["group"][near] <= group[:, None], state["z"][near], state["z_old"][near])
-        ordered = np.sort(np.where(there, np.abs(z), _F(np.inf)), axis=1)
-        count = there.sum(axis=1)
-        half = np.maximum(count - 1, 0) // 2
-        found = np.take_along_axis(ordered, half[:, None], axis=1)[:, 0]
+        z = np.where(now, state["z"][near], state["z_old"][near])
+        ordered = np.sort(np.where(there, np.abs(z), _F(np.inf)).T.copy(), axis=1)
+        count = there.sum(axis=0)
+        found = ordered[np.arange(count.size), np.maximum(count - 1, 0) // 2]
         return np.where(count > 0, found, _F(0))
 
     def _excursions(
@@ -613,20 +614,19 @@ class Witnesses:
         z: NDArray[np.float32],
         z_before: NDArray[np.float32],
         step: NDArray[np.float64],
-        cadence: NDArray[np.float32],
+        passed: NDArray[np.float64],
         learn: NDArray[np.bool_],
     ) -> tuple[NDArray[np.float32], ...]:
         """How often the series rose above and fell below its neighbours before this reading (counts that fade), and the size of
         residual that it seldom exceeds when nothing is wrong."""
         state = self._state
-        passed = np.minimum(step, MEMORY)
-        fade = np.exp(-passed / MEMORY).astype(_F)
+        fade = np.exp(-np.minimum(step, MEMORY) / MEMORY).astype(_F)
         rises, falls = state["rises"][s] * fade, state["falls"][s] * fade
         state["rises"][s] = rises + ((z > HIGH) & (z_before < LOW))
         state["falls"][s] = falls + ((z < -HIGH) & (z_before > -LOW))
         tail = state["tail"][s]
         # a quantile followed step by step: the same number of steps up and down at the wanted share
-        turn = (np.minimum(step, 4 * cadence) / (0.1 * MEMORY)).astype(_F)
+        turn = (passed / (0.1 * MEMORY)).astype(_F)
         move = np.where(np.abs(z) > tail, _F(1 / TAIL - 1), _F(-1))
         tail = np.where(learn, np.clip(tail * (1 + turn * move), _LEAST_TAIL, _MOST_TAIL), tail).astype(_F)
         state["tail"][s] = tail
@@ -636,13 +636,12 @@ class Witnesses:
         self,
         s: NDArray[np.int64],
         d_apart: NDArray[np.float32],
-        step: NDArray[np.float64],
-        cadence: NDArray[np.float32],
+        passed: NDArray[np.float64],
     ) -> NDArray[np.float32]:
         """The size that steps unlike the neighbours' seldom exceeded before this reading."""
         state = self._state
         tail = state["step_tail"][s]
-        turn = (np.minimum(step, 4 * cadence) / (0.5 * MEMORY)).astype(_F)
+        turn = (passed / (0.5 * MEMORY)).astype(_F)
         move = np.where(np.abs(d_apart) > tail, _F(1 / STEP_TAIL - 1), _F(-1))
         moved = tail * np.clip(1 + turn * move, _F(0.5), _F(2))
         state["step_tail"][s] = np.clip(moved, _LEAST_STEP_TAIL, _MOST_STEP_TAIL)
@@ -651,8 +650,8 @@ class Witnesses:
     def _remember(
         self,
         s: NDArray[np.int64],
-        t: NDArray[np.float64],
         hour: NDArray[np.int64],
+        slot: NDArray[np.int64],
         v: NDArray[np.float64],
         f: NDArray[np.float32],
         apart: NDArray[np.float32],
@@ -665,7 +664,6 @@ class Witnesses:
         state["hour"][s] = hour
         state["past"][s, hour % HOURS] = np.where(learn, f, np.nan)
         state["residuals"][s, hour % HOURS] = np.where(learn & ~alone, apart, np.nan)
-        slot = np.floor(t / SLOT).astype(np.int64)
         _blank(s, slot, state["slot"], SLOTS, (state["slots"],))
         state["slot"][s] = slot
         state["slots"][s, slot % SLOTS] = v
@@ -706,64 +704,63 @@ class Witnesses:
         self,
         s: NDArray[np.int64],
         group: NDArray[np.int64],
-        step: NDArray[np.float64],
-        cadence: NDArray[np.float32],
+        passed: NDArray[np.float64],
         learn: NDArray[np.bool_],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[Any]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
         """How far the dew point of the node's temperature and humidity is from that of the values expected of them (°C).
 
         A box in the sun is warmer and drier, and holds the same vapour; a sensor that is broken by itself does not.
 
         Returns:
-            That distance, its mean over an hour, its usual size, and where it is known: both channels are in the same message, and
-            both have neighbours.
+            That distance, its mean over an hour, its usual size, and where it is known (0 elsewhere): both channels are in the
+            same message, and both have neighbours.
         """
         state = self._state
         other = self._sibling[s, 0]
         mine, theirs = self._profile[s], self._profile[other]
         there = ((mine == _WARM) & (theirs == _DAMP)) | ((mine == _DAMP) & (theirs == _WARM))
         there &= (state["group"][other] == group) & ~state["alone"][s] & ~state["alone"][other]
-        warm, damp = np.where(mine == _WARM, s, other), np.where(mine == _WARM, other, s)
-        now = dew_point(state["f"][warm], state["f"][damp])
-        expected = dew_point(state["consensus"][warm], state["consensus"][damp])
-        apart = np.where(there, now - expected, 0.0).astype(_F)
-        passed = np.minimum(step, 4 * cadence)
-        lately = state["vapour"][s]
-        gain = (1.0 - np.exp(-passed / 3600.0)).astype(_F)
-        lately = np.where(there, lately + gain * (apart - lately), lately)
-        usual = state["usual_vapour"][s]
-        gain = np.where(learn & there, passed / (0.5 * MEMORY), 0.0).astype(_F)
-        state["vapour"][s] = lately
-        state["usual_vapour"][s] = usual + gain * (np.minimum(np.abs(apart), 3 * usual + _F(0.1)) - usual)
-        return apart, np.where(there, lately, _F(0)), usual, there
+        apart, lately, usual = np.zeros((3, s.size), _F)
+        rows = np.flatnonzero(there)
+        if rows.size:
+            s, other, passed = s[rows], other[rows], passed[rows]
+            warm, damp = np.where(mine[rows] == _WARM, (s, other), (other, s))
+            now = dew_point(state["f"][warm], state["f"][damp])
+            expected = dew_point(state["consensus"][warm], state["consensus"][damp])
+            far = (now - expected).astype(_F)
+            before, usually = state["vapour"][s], state["usual_vapour"][s]
+            mean = before + (1.0 - np.exp(-passed / 3600.0)).astype(_F) * (far - before)
+            gain = np.where(learn[rows], passed / (0.5 * MEMORY), 0.0).astype(_F)
+            state["vapour"][s] = mean
+            state["usual_vapour"][s] = usually + gain * (
+                np.minimum(np.abs(far), 3 * usually + _F(0.1)) - usually
+            )
+            apart[rows], lately[rows], usual[rows] = far, mean, usually
+        return apart, lately, usual, there
 
     def _replays(
         self,
         s: NDArray[np.int64],
-        t: NDArray[np.float64],
+        slot: NDArray[np.int64],
         v: NDArray[np.float64],
         unit: NDArray[np.float64],
+        node: NDArray[np.intp],
         group: NDArray[np.int64],
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """How far the node's messages are from those some days ago, lately, at the closest day; the other days."""
         state = self._state
-        slot = np.floor(t / SLOT).astype(np.int64)
-        back = slot[:, None] - 144 * LAGS
-        then = state["slots"][s[:, None], back % SLOTS]
-        apart = np.minimum(np.abs(then - v[:, None]) / unit[:, None], 1.0)
+        then = state["slots"][s, (slot - 144 * LAGS[:, None]) % SLOTS]
+        apart = np.minimum(np.abs(then - v) / unit, 1.0)
         apart = np.where(np.isnan(apart), 1.0, apart).astype(_F)
-        node = self._node[s]
-        starts = np.flatnonzero(np.r_[True, (node[1:] != node[:-1]) | (group[1:] != group[:-1])])
-        count = np.diff(np.r_[starts, s.size])
+        starts, each = _stretches(node, group)
         # added up channel by channel: the sum of a message does not depend on what else is in the wave
-        mean = np.add.reduceat(apart, starts, axis=0) / count[:, None].astype(_F)
+        mean = np.add.reduceat(apart.T.copy(), starts, axis=0) / np.bincount(each)[:, None].astype(_F)
         n = node[starts]
         memory = self._node_state["replay"]
         lately = memory[n] + _F(0.25) * (mean - memory[n])
         memory[n] = lately
         ordered = np.sort(lately, axis=1)
-        each = np.repeat(np.arange(starts.size), count)
-        return ordered[each, 0], ordered[each, 1:4].mean(axis=1, dtype=_F)
+        return ordered[each, 0], ordered[:, 1:4].mean(axis=1, dtype=_F)[each]
 
     def _siblings(
         self,
@@ -772,18 +769,18 @@ class Witnesses:
         cadence: NDArray[np.float32],
         group: NDArray[np.int64],
     ) -> NDArray[np.float32]:
-        """Residuals of the two witnesses at the same node, signed, their mean size, and how many there are."""
+        """Of the two witnesses at the same node (4, n): residuals, signed, their mean size, and how many there are."""
         state = self._state
-        other = self._sibling[s]
-        now = state["group"][other] <= group[:, None]
+        other = _across(self._sibling, s)
+        now = state["group"][other] <= group
         z = np.where(now, state["z"][other], state["z_old"][other])
         time = np.where(now, state["t"][other], state["t_old"][other])
-        there = (np.abs(t[:, None] - time) <= 1.5 * np.maximum(cadence[:, None], 60.0)) & (other >= 0)
-        result = np.zeros((s.size, 4), _F)
-        result[:, :2] = np.where(there, z * self._sign[s], 0.0)
-        count = there[:, 0].astype(_F) + there[:, 1]
-        result[:, 2] = (np.abs(result[:, 0]) + np.abs(result[:, 1])) / np.maximum(count, 1)
-        result[:, 3] = 0.5 * count
+        there = (np.abs(t - time) <= 1.5 * np.maximum(cadence, 60.0)) & (other >= 0)
+        result = np.zeros((4, s.size), _F)
+        result[:2] = np.where(there, z * _across(self._sign, s), 0.0)
+        count = there[0].astype(_F) + there[1]
+        result[2] = (np.abs(result[0]) + np.abs(result[1])) / np.maximum(count, 1)
+        result[3] = 0.5 * count
         return result
 
     def neighbours(self, series: int) -> tuple[Neighbour, ...]:
@@ -1094,11 +1091,36 @@ def _blank(
             ring[s[i], places] = np.nan
 
 
-def _windows(ring: NDArray[np.float32], length: int) -> NDArray[np.float32]:
-    """All windows (series, begin, length, numbers) of double rings (series, 2 · length, numbers), as a view."""
-    a, b, c = ring.strides
-    shape = (ring.shape[0], length + 1, length, ring.shape[2])
-    return np.lib.stride_tricks.as_strided(ring, shape, (a, b, b, c), writeable=False)
+def _across(table: NDArray[Any], s: NDArray[np.int64]) -> NDArray[Any]:
+    """Rows of a table (series, k) as columns (k, n): numpy is quicker along many series than along few neighbours."""
+    return np.ascontiguousarray(table.take(s, axis=0).T)
+
+
+def _total(parts: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum (n,) over eight neighbours (8, n), added in pairs."""
+    while len(parts) > 1:
+        parts = parts[::2] + parts[1::2]
+    return parts.reshape(-1)
+
+
+def _stretches(*columns: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where stretches of rows (n,) begin that are equal in all columns, and for each row the number of its stretch."""
+    begins = np.ones(columns[0].size, np.bool_)
+    begins[1:] = columns[0][1:] != columns[0][:-1]
+    for column in columns[1:]:
+        begins[1:] |= column[1:] != column[:-1]
+    return np.flatnonzero(begins), np.cumsum(begins) - 1
+
+
+def _windows(
+    ring: NDArray[np.float32], s: NDArray[np.int64], begin: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Windows (n, length, numbers) of series in double rings (series, 2 · length, numbers), from steps `begin` on."""
+    series, steps, numbers = ring.shape
+    length = steps // 2
+    shape = (series, length + 1, length * numbers)
+    view = np.lib.stride_tricks.as_strided(ring, shape, ring.strides, writeable=False)
+    return view[s, begin].reshape(-1, length, numbers)
 
 
 def _by_hour(hourly: NDArray[np.float32]) -> NDArray[np.float32]:
