@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sensorhub import data
 from sensorhub.flags import TRUSTED, Flag
 from sensorhub.quality import judge as module
 from sensorhub.quality import profiles
@@ -243,6 +244,28 @@ def test_real_stations_are_trusted_and_their_smog_is_an_event(stations, sender, 
     late = slice(len(scores) // 4, None)
     assert (scores[late] >= TRUSTED).mean() > 0.97
     assert 0.005 < (flags[late] & int(Flag.REGIONAL) != 0).mean() < 0.1
+
+
+def test_gaps_and_uneven_messages_of_real_stations_change_nothing_by_where_batches_end(
+    stations, sender, model
+):
+    """A neighbour that speaks later in the log must not be seen, nor how often it speaks."""
+    for time, node, records in stations:
+        sender.send(node, time, records)
+
+    def verdicts(size: int) -> tuple[np.ndarray, np.ndarray]:
+        judge = Judge(model)
+        for node, place in data.places().items():
+            judge.place(node.lower(), *place)
+        found = [
+            judge.judge(columns_of(sender.messages[a : a + size], judge.rules.numbers)).judged
+            for a in range(0, len(sender.messages), size)
+        ]
+        return np.concatenate([f.score for f in found]), np.concatenate([f.flags for f in found])
+
+    whole, parts = verdicts(4096), verdicts(5)
+    np.testing.assert_array_equal(whole[0], parts[0])
+    np.testing.assert_array_equal(whole[1], parts[1])
 
 
 @dataclass

@@ -76,7 +76,10 @@ def quality_score(
     model: ModelPath = None,
     without_model: Annotated[bool, typer.Option("--no-model", help="Neighbours and rules alone.")] = False,
 ) -> None:
-    """Score a table of readings: 0 is sound, 1 is faulty. Rows see what is not later than they are."""
+    """Score a table of readings: how likely each is faulty, 0 to 1; 0.5 and more would be an alarm. Rows see what is not later than they are.
+
+    A node without neighbours gets the odds of its own past: in a gateway its verdicts would lie between 0.4 and 0.6.
+    """
     from sensorhub.quality.table import score_file
 
     lines = score_file(source, target, model=None if without_model else _model(model))

@@ -19,7 +19,7 @@ _SOLSTICE = 171.5
 def dew_point(temperature: NDArray[Any], humidity: NDArray[Any]) -> NDArray[np.float64]:
     """Dew point in °C of temperatures (n,) in °C and relative humidities (n,) in %.
 
-    Within 0.4 °C from -40 to 50 °C (Alduchov and Eskridge, J. Appl. Meteor. 35, 1996). What lies beyond what sensors show is
+    The vapour pressure behind it is within 0.4 % from -40 to 50 °C (Alduchov and Eskridge, J. Appl. Meteor. 35, 1996). What lies beyond what sensors show is
     taken as their limit (-60 to 85 °C, 1 to 100 %); NaN stays NaN.
     """
     warm = np.clip(temperature.astype(np.float64), -60.0, 85.0)
@@ -47,7 +47,7 @@ def sun(
 ) -> NDArray[np.float64]:
     """Sine of the sun's height (n,), 0 by night and where the place is not known.
 
-    Mean sun and a circular orbit: noon is right within 17 minutes, the declination within 1°.
+    Mean sun and a circular orbit: noon is right within 17 minutes, the declination within 1.5°.
 
     Args:
         time: Unix seconds.

@@ -22,7 +22,7 @@ from sensorhub.log.reader import LogReader
 from sensorhub.quality import table as tables
 from sensorhub.quality.charts import curves, heatmap
 from sensorhub.quality.columns import SeriesNumbers
-from sensorhub.quality.judge import RULES
+from sensorhub.quality.judge import RULES, rules_odds
 from sensorhub.quality.model import CLASSES, LOCAL, Model
 from sensorhub.quality.profiles import BY_CHANNEL
 from sensorhub.quality.rules import Rules
@@ -234,7 +234,7 @@ def judges(model: Model | None) -> dict[str, Score]:
         judge.numbers = SeriesNumbers(pairs)
         flags = judge.flags_of(rows.series, rows.time, rows.value)
         score = np.empty(order.size)
-        score[order] = sum(np.where(flags & int(flag), more, 0.0) for flag, more in RULES.items())
+        score[order] = rules_odds(flags)
         return score
 
     def by_odds(case: Case, model: Model | None) -> NDArray[np.float64]:

@@ -36,6 +36,10 @@ SLOTS: Final = 1024
 SLOT: Final = 600.0
 #: Days back at which a replay is looked for.
 LAGS: Final = np.arange(1, 8)
+#: Hours that a series must be known, and units by which its node's days differ at least, before one that is like an earlier day costs
+#: the node its trust.
+REPLAYED: Final = 120
+DIFFERENT: Final = 0.3
 #: Hours between two refreshes of all biases; series younger than YOUNG hours are refreshed every hour.
 REFRESH: Final = 6
 YOUNG: Final = 48
@@ -83,6 +87,7 @@ _SERIES: Final[Mapping[str, tuple[str, tuple[int, ...], float]]] = {
     "group": ("i8", (), -1),
     "seen": ("i8", (), 0),
     "cadence": ("f4", (), 0.0),
+    "cadence_old": ("f4", (), 0.0),
     "z": ("f4", (), 0.0),
     "z_old": ("f4", (), 0.0),
     "doubt": ("f4", (), 0.0),
@@ -341,7 +346,7 @@ class Witnesses:
         gap = (seen > 3) & (step > 3 * usual)
         moved = usual + np.clip(step - usual, -0.125 * usual, 0.125 * usual)
         cadence = np.where(seen > 1, moved, step).astype(_F)
-        state["cadence"][s] = cadence
+        state["cadence_old"][s], state["cadence"][s] = usual, cadence
         state["seen"][s] = seen + 1
         state["t_old"][s], state["f_old"][s] = before, f_before
         state["t"][s], state["f"][s], state["group"][s] = t, f, group
@@ -506,7 +511,7 @@ class Witnesses:
         aside[:, 50] = np.log1p(4 * span)
         some, each = _stretches(node, t)
         aside[:, 51] = sun(t[some], self._lat[s[some]], self._lon[s[some]])[each]
-        vapour, vapour_lately, usual_vapour, both = self._vapour(s, group, passed, learn)
+        vapour, vapour_lately, usual_vapour, both = self._vapour(s, t, group, passed, learn)
         aside[:, 52] = np.arcsinh(vapour / _F(0.4))
         aside[:, 53] = np.arcsinh(vapour_lately / _F(0.4))
         aside[:, 54] = np.arcsinh(vapour / (usual_vapour + _F(0.1)))
@@ -546,7 +551,8 @@ class Witnesses:
         value = np.where(now, state["f"][near], state["f_old"][near])
         time = np.where(now, state["t"][near], state["t_old"][near])
         age = t - time
-        limit = np.minimum(1.6 * np.maximum(np.maximum(cadence, state["cadence"][near]), SLOT), 7200.0)
+        theirs = np.where(now, state["cadence"][near], state["cadence_old"][near])
+        limit = np.minimum(1.6 * np.maximum(np.maximum(cadence, theirs), SLOT), 7200.0)
         late = age < -np.maximum(cadence, SLOT)
         if late.any():
             # the neighbours are ahead, as after an outage of this node: what they said at that time
@@ -703,6 +709,7 @@ class Witnesses:
     def _vapour(
         self,
         s: NDArray[np.int64],
+        t: NDArray[np.float64],
         group: NDArray[np.int64],
         passed: NDArray[np.float64],
         learn: NDArray[np.bool_],
@@ -719,7 +726,8 @@ class Witnesses:
         other = self._sibling[s, 0]
         mine, theirs = self._profile[s], self._profile[other]
         there = ((mine == _WARM) & (theirs == _DAMP)) | ((mine == _DAMP) & (theirs == _WARM))
-        there &= (state["group"][other] == group) & ~state["alone"][s] & ~state["alone"][other]
+        there &= (state["group"][other] == group) & (state["t"][other] == t)
+        there &= ~state["alone"][s] & ~state["alone"][other]
         apart, lately, usual = np.zeros((3, s.size), _F)
         rows = np.flatnonzero(there)
         if rows.size:
@@ -821,7 +829,10 @@ class Witnesses:
         # a node that says what it said some days ago, or a series that stands still while others move, is no witness though
         # it may be near the truth
         again = np.sort(self._node_state["replay"][self._node[:known]], axis=1)
-        trust *= np.clip((again[:, 0] / (again[:, 1:4].mean(axis=1) + 0.05) - 0.1) / 0.3, 0.1, 1.0)
+        others = again[:, 1:4].mean(axis=1)
+        alike = np.clip((again[:, 0] / (others + 0.05) - 0.1) / 0.3, 0.1, 1.0)
+        # only where days are known, and differ: clean air is like that of yesterday without being a replay
+        trust *= np.where((state["hours"][:known] >= REPLAYED) & (others >= DIFFERENT), alike, 1.0)
         still = state["t"][:known] - state["near_time"][:known] > 2 * state["usual_run"][:known]
         still &= state["run_high"][:known] - state["run_low"][:known] > 1.0
         trust *= np.where(still, 0.2, 1.0)
@@ -946,6 +957,7 @@ class Witnesses:
         self._near[s, : order.size] = others[order]
         self._distance[s] = 0.0
         self._distance[s, : order.size] = distance[order]
+        self._state["pair_mean"][s] = 0.0
         self._refresh(np.array([s]))
 
     def _offer(self, new: int) -> None:
@@ -966,6 +978,7 @@ class Witnesses:
             k = int(free[0]) if free.size else int(np.argmax(self._distance[s]))
             self._near[s, k] = new
             self._distance[s, k] = away
+            self._state["pair_mean"][s, k] = 0.0
         if takes.any():
             self._refresh(others[takes])
 

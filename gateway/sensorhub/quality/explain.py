@@ -382,7 +382,7 @@ def _words(e: Explanation) -> list[str]:
                 + (
                     "the air holds as much vapour as theirs, and is warmer or colder here."
                     if abs(e.vapour) < SAME_VAPOUR
-                    else "temperature and humidity do not fit together."
+                    else "so temperature and humidity together are not those of the air around."
                 )
             )
     if e.haze > 0:

@@ -154,8 +154,14 @@ def suspicion(
         odds = ALONE_SLOPE * np.log1p(np.abs(found.residual.astype(np.float64))) - ALONE_START
     else:
         odds = model_odds(found, logits)
+    return odds + rules_odds(rule_flags)
+
+
+def rules_odds(flags: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What the rules' flags (n,) add to the log odds."""
+    odds = np.zeros(flags.size)
     for flag, more in RULES.items():
-        odds += np.where(rule_flags & int(flag), more, 0.0)
+        odds += np.where(flags & int(flag), more, 0.0)
     return odds
 
 

@@ -13,7 +13,7 @@ from sensorhub.channels import BY_NAME
 from sensorhub.errors import SensorhubError
 from sensorhub.quality.columns import SeriesNumbers
 from sensorhub.quality.evidence import Evidence, Rows, Witnesses
-from sensorhub.quality.judge import Bar
+from sensorhub.quality.judge import Bar, rules_odds
 from sensorhub.quality.model import Model, ModelFile, shipped
 from sensorhub.quality.rules import Rules
 
@@ -21,7 +21,7 @@ from sensorhub.quality.rules import Rules
 TABLE: Final = ("node_id", "sensor", "timestamp", "value", "lat", "lon")
 #: Rows that are worked through at a time.
 PART: Final = 20_000
-#: Log odds of rows that nothing is known of.
+#: Log odds of rows that nothing is known of, beside what the rules say.
 NOTHING_KNOWN: Final = -6.0
 #: Column names that other tables use for our channels.
 ALIASES: Final = {"pm25": "pm2_5", "pm2.5": "pm2_5", "rh": "humidity", "temp": "temperature"}
@@ -99,13 +99,25 @@ def odds_of(
     *,
     model: Model | None,
 ) -> NDArray[np.float64]:
-    """Log odds that rows of a table are faulty; rows that nothing can be said of get the rules' odds alone."""
+    """Log odds that rows of a table are faulty; rows that nothing can be said of get the rules' odds alone.
+
+    These are the odds behind a verdict. What a verdict does with them for a node that has no neighbours (a score of 0.4 to 0.6), and the
+    rules' caps, is not in them.
+
+    Raises:
+        SensorhubError: a time is no number.
+    """
+    if not np.isfinite(time).all():
+        line = int(np.flatnonzero(~np.isfinite(time))[0])
+        raise SensorhubError(
+            f"row {line + 1} has no timestamp; give each row one in Unix seconds, or leave it out"
+        )
     rows, pairs, order = rows_of(node, channel, time, value)
     witnesses = _placed(node, latitude, longitude)
     rules = Rules()
     rules.numbers = SeriesNumbers(pairs)
     bar = Bar()
-    odds = np.full(order.size, NOTHING_KNOWN)
+    odds = np.empty(order.size)
     for start, stop in _parts(rows.group):
         part = Rows(*(getattr(rows, name)[start:stop] for name in ("series", "time", "value", "group")))
         evidence = witnesses.take(part, pairs)
@@ -113,8 +125,9 @@ def odds_of(
         known = np.flatnonzero(evidence.known)
         some = evidence.of(known)
         logits = None if model is None else model.logits(some.window, some.long, some.aside)
-        found = bar.over(some, logits, flags[known], part.series[known], part.time[known])
-        odds[order[start:stop][known]] = found
+        told = NOTHING_KNOWN + rules_odds(flags)
+        told[known] = bar.over(some, logits, flags[known], part.series[known], part.time[known])
+        odds[order[start:stop]] = told
     return odds
 
 

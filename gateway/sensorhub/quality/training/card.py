@@ -67,7 +67,7 @@ def card(facts: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"Of {held['local']['readings']:,} readings of real local events (far above the median of the nodes) {held['local']['flagged']:.1%} are over",
-        "the threshold of 0.1 alarms a sensor and day.",
+        "the threshold of 0.1 alarms a sensor and day that the model sets itself; the gateway's is higher.",
     ]
     lines += ["", "By family:", "", "| family | int8 |", "|---|---|"]
     lines += [f"| {name} | {value:.3f} |" for name, value in held["families"].items()]

@@ -162,7 +162,7 @@ def together(models: list[Any]) -> Any:
 
 
 def shift(model: Any, odds: float) -> None:
-    """Adds `odds` to the clean logit, so that 0 is where a fault is as likely as not worth an alarm."""
+    """Adds `odds` to the clean logit, so that models that were trained on other data have their zero at about the same rate of alarms."""
     kernel, bias = model.layers[-1].get_weights()
     bias[0] += odds
     model.layers[-1].set_weights([kernel, bias])

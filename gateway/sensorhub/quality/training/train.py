@@ -243,7 +243,8 @@ def train(
     # what nothing was learnt from may be looked at whole
     backs = [grid if names else back for grid, names, (_, back) in zip(grids, unlearnt, parts, strict=True)]
     held = held_back(backs, 10_000 + plan.seed, unlearnt)
-    # the model's own zero becomes the threshold at which sound sensors give BUDGET alarms a day
+    # the model's own zero becomes the threshold at which sound sensors give BUDGET alarms a day by it and its witnesses; the judge
+    # adds a bar and a caution to that
     score = fault_odds(_float_logits(model, held.examples))
     score += witnesses_odds(held.examples)
     network.shift(model, threshold(_sound(held, score), held.days, BUDGET))
