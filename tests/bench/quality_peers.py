@@ -268,7 +268,8 @@ def crowd_plus(field: Field, _others: dict[str, Field], *, least: int = 3) -> _G
 
     m2: z-score by median and Qn within the crowd, beyond the 1 % and 95 % quantiles; m5: z-score within the neighbours that pass,
     beyond 5 % on either side, of at least three within 25 km where its own setting of five within 3 km wants a denser network. Level m4,
-    which rejects a month that goes its own way, is left out: it is right for temperature and does worse on the other channels.
+    which rejects a node's whole month for its correlation with the crowd, is left out: over the month before it lowered the mean average
+    precision on the packaged sample (0.253 instead of 0.287, seed 1).
     """
     values = field.values
     z = (values - middle(values, 1)) / np.maximum(qn(values), 0.5 * field.unit)
