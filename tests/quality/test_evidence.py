@@ -296,6 +296,18 @@ def test_the_span_of_a_run_is_what_the_neighbours_moved_since():
     assert np.median(found.aside[sound, 50]) < np.log1p(4 * 2)
 
 
+def test_a_neighbour_without_a_place_has_no_distance():
+    network = weather(30)
+    witnesses = Witnesses()
+    for node in ("alder", "birch", "cedar"):
+        witnesses.place(node, *PLACES[node])
+    witnesses.take(network.all(), network.pairs)
+    told = witnesses.neighbours(network.pairs.index(("alder", "temperature")))
+    away = {n.node: n.distance for n in told}
+    assert away["dogwood"] is None
+    assert 0 < away["birch"] < 5
+
+
 @pytest.mark.parametrize("wrong", ["replay", "stuck"])
 def test_what_repeats_itself_or_stands_still_is_no_witness(wrong):
     days = 9

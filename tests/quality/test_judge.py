@@ -18,6 +18,7 @@ from sensorhub.quality import profiles
 from sensorhub.quality.columns import columns_of
 from sensorhub.quality.judge import Bar, Judge, caution, model_odds
 from sensorhub.quality.model import CLASSES, INPUTS, LOCAL, Model, ModelError, ModelFile, shipped
+from sensorhub.quality.rules import HELD_OVER, WRONG_TIME
 
 STEP = 3600
 START = 1_700_000_000 // STEP * STEP
@@ -148,6 +149,27 @@ def test_readings_with_a_wrong_clock_are_not_compared_and_move_no_clock(sender, 
     scores, flags = judged(sender.messages, model)
     assert (flags[-2:] & int(Flag.TIME) != 0).all()
     np.testing.assert_array_equal(scores[:-2], expected)
+
+
+@pytest.mark.parametrize(("doubt", "left"), [("held over", HELD_OVER), ("out of order", WRONG_TIME)])
+def test_what_speaks_against_a_time_costs_a_compared_reading_as_much_as_by_the_rules(
+    doubt, left, make_sender, model
+):
+    found = []
+    for doubted in (False, True):
+        sender, then = make_sender(), START + 60 * STEP
+        newest = {message.pack.node: message.pack.values[0] for _, message in weather(sender, 60)}
+        sender.send("birch", then, [("temperature", newest["birch"], 0.0)])  # the network's clock
+        if doubt == "out of order":
+            # the message before, of the same node, is of a later time or of an earlier one
+            sender.send("alder", then + (1200 if doubted else -60), [("rain", 0.0, 0.0)])
+        held = doubted and doubt == "held over"
+        sender.send("alder", then, [("temperature", newest["alder"], 0.0)], tq=1 if held else 2)
+        scores, flags = judged(sender.messages, model)
+        assert bool(flags[-1] & int(Flag.TIME)) == doubted
+        found.append(int(scores[-1]))
+    sure, unsure = found
+    assert unsure == pytest.approx(left * sure, abs=3)
 
 
 def test_an_empty_batch_is_judged(model):

@@ -213,7 +213,7 @@ class Neighbour:
 
     Attributes:
         node: its name.
-        distance: km; an assumed one when a place is not known.
+        distance: km; None when a place is not known.
         trust: 0 to 1, low while it stands apart from its own neighbours.
         weight: its share among the neighbours.
         expected: what it lets expect, in the channel's unit; None when it said nothing yet.
@@ -221,7 +221,7 @@ class Neighbour:
     """
 
     node: str
-    distance: float
+    distance: float | None
     trust: float
     weight: float
     expected: float | None
@@ -807,7 +807,7 @@ class Witnesses:
             found.append(
                 Neighbour(
                     self.pairs[j][0],
-                    float(self._distance[series, k]),
+                    float(self._distance[series, k]) if np.isfinite(self._lat[[series, j]]).all() else None,
                     float(state["trust"][j]),
                     float(share[k]),
                     told if np.isfinite(told) else None,

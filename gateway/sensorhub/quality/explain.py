@@ -369,7 +369,7 @@ def _words(e: Explanation) -> list[str]:
             f"the difference is {size:.1f} times its usual size, {how}."
         )
         told = [
-            f"{n.node} ({n.distance:.1f} km, trust {n.trust:.2f}) {n.expected:.{digits}f}"
+            f"{n.node} ({_away(n)}, trust {n.trust:.2f}) {n.expected:.{digits}f}"
             for n in e.neighbours
             if n.expected is not None
         ]
@@ -402,6 +402,10 @@ def _words(e: Explanation) -> list[str]:
             + (f" with the flags {told_flags}." if told_flags else " without flags.")
         )
     return words
+
+
+def _away(neighbour: Neighbour) -> str:
+    return "place unknown" if neighbour.distance is None else f"{neighbour.distance:.1f} km"
 
 
 def _camera_words(look: Look) -> list[str]:
@@ -554,8 +558,7 @@ def _neighbour_bars(e: Explanation, decimals: int) -> list[tuple[str, float, str
     told = sorted((n for n in e.neighbours if n.expected is not None), key=lambda n: -n.weight)
     most = max((n.weight for n in told), default=0.0)
     return [
-        (n.node, n.weight / most if most else 0.0, f"{n.expected:.{decimals}f}, {n.distance:.1f} km")
-        for n in told
+        (n.node, n.weight / most if most else 0.0, f"{n.expected:.{decimals}f}, {_away(n)}") for n in told
     ]
 
 

@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -326,7 +326,7 @@ class Judge:
         # particles that stand above their neighbours are believed where a camera sees the haze
         odds -= HAZE_ODDS * judged.haze[compared] * (evidence.residual > 0)
         score, flags = self._fused(judged, compared, evidence, logits, odds)
-        return Findings(Judged(score, flags, judged.haze), compared, evidence, logits, odds)
+        return Findings(replace(judged, score=score, flags=flags), compared, evidence, logits, odds)
 
     def place(self, node: str, latitude: float, longitude: float) -> None:
         """Tells where a node is, in degrees, at this place of the log."""
@@ -380,8 +380,7 @@ class Judge:
         for flag in (Flag.RANGE, Flag.REPLAY, Flag.STUCK, Flag.SPIKE):
             hit = (rule_flags & int(flag)) != 0
             result = np.where(hit, np.minimum(result, WEIGHTS[flag]), result)
-        late = (rule_flags & int(Flag.TIME)) != 0
-        result = np.where(late, result * rules_module.HELD_OVER, result)
+        result = result * judged.time[compared]
         faulty = trust < 0.5
         named = rule_flags | np.where(alone, int(Flag.ISOLATED), 0)
         if logits is not None:

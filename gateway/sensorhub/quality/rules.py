@@ -95,11 +95,13 @@ class Judged:
         score: uint8 (N,), 255 is full trust.
         flags: int64 (N,), bits of `Flag`.
         haze: float64 (N,), 0 to 1: how hazy cameras near a particle channel see it.
+        time: float64 (N,), what the time of its message leaves of the score; 1.0 when nothing speaks against it.
     """
 
     score: NDArray[np.uint8]
     flags: NDArray[np.int64]
     haze: NDArray[np.float64]
+    time: NDArray[np.float64]
 
 
 class Rules:
@@ -127,7 +129,7 @@ class Rules:
         for flag, weight in WEIGHTS.items():
             score *= np.where(flags & int(flag), weight, 1.0)
         score *= sight.weight
-        return Judged(np.floor(FULL_SCORE * score + 0.5).astype(np.uint8), flags, sight.haze)
+        return Judged(np.floor(FULL_SCORE * score + 0.5).astype(np.uint8), flags, sight.haze, each)
 
     def place(self, node: str, latitude: float, longitude: float) -> None:
         """Tells where a node is, in degrees, at this place of the log: cameras look at each other."""
