@@ -100,15 +100,22 @@ BY_NAME: Final = MappingProxyType({channel.name: channel for channel in CHANNELS
 
 #: SenML units as people write them, the same as on the page; others are the same in both.
 _UNITS: Final = MappingProxyType(
-    {"Cel": " °C", "ug/m3": " µg/m³", "deg": "°", "%RH": " % RH", "/": "", "count": ""}
+    {"Cel": "°C", "ug/m3": "µg/m³", "deg": "°", "%RH": "% RH", "/": "", "count": ""}
 )
 _HUGE: Final = 1e15
+
+
+def unit_written(channel: Channel) -> str:
+    """The unit of a channel as people read it; empty for a bare number."""
+    return _UNITS.get(channel.unit, channel.unit)
 
 
 def written(value: float, channel: Channel, *, plain: bool = False) -> str:
     """A value of a number channel as people read it: its decimals and its unit; `plain` for ASCII, with the SenML unit."""
     text = f"{value:,.{channel.decimals}f}" if abs(value) < _HUGE else f"{value:g}"
-    return text + (f" {channel.unit}" if plain else _UNITS.get(channel.unit, f" {channel.unit}"))
+    unit = channel.unit if plain else unit_written(channel)
+    beside = not plain and unit in ("", "°")  # written without a space
+    return text + (unit if beside else f" {unit}")
 
 
 def document() -> str:

@@ -16,6 +16,12 @@ _YEAR = 365.2425
 _SOLSTICE = 171.5
 
 
+def _growth(temperature: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithm of the vapour pressure of saturated air at temperatures (n,) in °C, over that at 0 °C."""
+    result: NDArray[np.float64] = _SLOPE * temperature / (_OFFSET + temperature)
+    return result
+
+
 def dew_point(temperature: NDArray[Any], humidity: NDArray[Any]) -> NDArray[np.float64]:
     """Dew point in °C of temperatures (n,) in °C and relative humidities (n,) in %.
 
@@ -24,7 +30,7 @@ def dew_point(temperature: NDArray[Any], humidity: NDArray[Any]) -> NDArray[np.f
     """
     warm = np.clip(temperature.astype(np.float64), -60.0, 85.0)
     share = np.clip(humidity.astype(np.float64), 1.0, 100.0) / 100.0
-    exponent = np.log(share) + _SLOPE * warm / (_OFFSET + warm)
+    exponent = np.log(share) + _growth(warm)
     result: NDArray[np.float64] = _OFFSET * exponent / (_SLOPE - exponent)
     return result
 
@@ -33,12 +39,8 @@ def drier(
     humidity: NDArray[np.float64], temperature: NDArray[np.float64], more: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Relative humidity in % of air that is warmed by `more` °C from `temperature`, its vapour staying the same."""
-
-    def pressure(at: NDArray[np.float64]) -> NDArray[np.float64]:
-        result: NDArray[np.float64] = np.exp(_SLOPE * at / (_OFFSET + at))
-        return result
-
-    result: NDArray[np.float64] = humidity * pressure(temperature) / pressure(temperature + more)
+    before, after = np.exp(_growth(temperature)), np.exp(_growth(temperature + more))
+    result: NDArray[np.float64] = humidity * before / after
     return result
 
 

@@ -10,7 +10,7 @@ import time as clock
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -288,52 +288,69 @@ def measured(
         of_kind = [v for (_, k), v in cells.items() if k == kind]
         if of_kind:
             precision[kind] = float(np.mean(of_kind))
+    series = _series(case)
     as_set = (float("nan"), float("nan"))
     if own is not None:
-        as_set = _at(case, score, test, dict.fromkeys(np.unique(case.channel).tolist(), own))[:2]
-    found = _at(case, score, test, _limits(case, score, tune))
+        as_set = _at(case, series, score, test, dict.fromkeys(series, own))[:2]
+    found = _at(case, series, score, test, _limits(case, series, score, tune))
     return Result(name, precision, *found, *as_set, speed, cells, _curve(case, score, test))
 
 
-def _series(case: Case) -> dict[str, list[tuple[NDArray[np.int64], float]]]:
-    """Rows and usual interval in seconds of every series, by channel."""
-    found: dict[str, list[tuple[NDArray[np.int64], float]]] = {}
+class _Series(NamedTuple):
+    """The series of a channel.
+
+    Attributes:
+        each: rows, and usual interval in seconds.
+        gap: seconds; alarms of a series that are at most this far apart are one.
+    """
+
+    each: list[tuple[NDArray[np.int64], float]]
+    gap: float
+
+
+def _series(case: Case) -> dict[str, _Series]:
+    """The series of a case by channel."""
+    found = {}
     for channel in np.unique(case.channel).tolist():
+        each = []
         for node in np.unique(case.node[case.channel == channel]).tolist():
             rows = np.flatnonzero((case.channel == channel) & (case.node == node))
             steps = np.diff(case.time[rows])
-            interval = float(np.median(steps)) if steps.size else 3600.0
-            found.setdefault(str(channel), []).append((rows, interval))
+            each.append((rows, float(np.median(steps)) if steps.size else 3600.0))
+        found[str(channel)] = _Series(each, JOINED * float(np.median([step for _, step in each])))
     return found
 
 
-def _limits(case: Case, score: NDArray[np.float64], tune: NDArray[np.bool_]) -> dict[str, float]:
+def _limits(
+    case: Case, series: Mapping[str, _Series], score: NDArray[np.float64], tune: NDArray[np.bool_]
+) -> dict[str, float]:
     """For each channel the threshold at which its sound readings give `BUDGET` alarms a sensor and day."""
     found = {}
-    for channel, series in _series(case).items():
-        true = tune & case.sound
-        sound = [(case.time[r], score[r]) for rows, _ in series for r in [rows[true[rows]]]]
-        days = sum(t.size * step for (t, _), (_, step) in zip(sound, series, strict=True)) / 86_400
+    true = tune & case.sound
+    for channel, (each, gap) in series.items():
+        sound = [(case.time[r], score[r]) for rows, _ in each for r in [rows[true[rows]]]]
+        days = sum(t.size * step for (t, _), (_, step) in zip(sound, each, strict=True)) / 86_400
         if days:
-            gap = JOINED * float(np.median([step for _, step in series]))
-            found[channel] = threshold([each for each in sound if each[0].size], days, BUDGET, gap)
+            found[channel] = threshold([one for one in sound if one[0].size], days, BUDGET, gap)
     return found
 
 
 def _at(
-    case: Case, score: NDArray[np.float64], test: NDArray[np.bool_], limits: Mapping[str, float]
+    case: Case,
+    series: Mapping[str, _Series],
+    score: NDArray[np.float64],
+    test: NDArray[np.bool_],
+    limits: Mapping[str, float],
 ) -> tuple[float, float, float]:
     """Recall of faults, false alarms a sensor and day, share of local events flagged; a threshold for each channel."""
     caught = faults = alarms = local = flagged = 0
     days = 0.0
-    for channel, series in _series(case).items():
-        if channel not in limits:
-            continue
-        limit = limits[channel]
-        gap = JOINED * float(np.median([step for _, step in series]))
-        for rows, step in series:
+    true = case.sound
+    for channel, limit in limits.items():
+        each, gap = series[channel]
+        for rows, step in each:
             mine = rows[test[rows]]
-            clean = mine[case.sound[mine]]
+            clean = mine[true[mine]]
             alarms += episodes(case.time[clean[score[clean] >= limit]], gap)
             days += clean.size * step / 86_400
             event = mine[case.label[mine] == LOCAL]

@@ -719,8 +719,8 @@ class Witnesses:
         A box in the sun is warmer and drier, and holds the same vapour; a sensor that is broken by itself does not.
 
         Returns:
-            That distance, its mean over an hour, its usual size, and where it is known (0 elsewhere): both channels are in the
-            same message, and both have neighbours.
+            That distance, its mean over an hour, its usual size, and where it is known (0 elsewhere): both channels are of the
+            same moment in the same message, and both have neighbours.
         """
         state = self._state
         other = self._sibling[s, 0]

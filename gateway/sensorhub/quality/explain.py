@@ -11,7 +11,7 @@ import cbor2
 import numpy as np
 from numpy.typing import NDArray
 
-from sensorhub.channels import BY_NAME
+from sensorhub.channels import BY_NAME, unit_written
 from sensorhub.errors import SensorhubError
 from sensorhub.flags import FULL_SCORE, flag_names
 from sensorhub.log.entries import MESSAGE, NODE, REVIEW, VERDICT, NodeEntry, decode_entry, kind_of, outranks
@@ -35,7 +35,6 @@ SAME_VAPOUR: Final = 1.5
 DAYS: Final = 20.0
 _BATCH: Final = 2048
 _SEARCH: Final = 8192
-_UNITS: Final = {"ug/m3": "µg/m³", "Cel": "°C", "%RH": "% RH", "deg": "°", "/": "", "count": ""}
 
 
 class Logged(NamedTuple):
@@ -352,7 +351,7 @@ def _softmax(logits: NDArray[np.float32]) -> list[float]:
 
 def _words(e: Explanation) -> list[str]:
     channel = BY_NAME[e.channel]
-    digits, unit = channel.decimals, f" {_UNITS.get(channel.unit, channel.unit)}".rstrip()
+    digits, unit = channel.decimals, f" {unit_written(channel)}".rstrip()
     words = [
         f"{channel.title} of {e.node} was {e.value:.{digits}f}{unit}; judged anew, its score is {e.score:.2f}."
     ]
@@ -487,7 +486,7 @@ def picture(e: Explanation, *, width: int = 760) -> str:
         if shown:
             parts.append(f'<polyline class="{kind}" points="{shown}"/>')
 
-    unit = _UNITS.get(channel.unit, channel.unit)
+    unit = unit_written(channel)
     unit = f" in {unit}" if unit else ""
     parts.append(
         f'<text x="{_LEFT}" y="18" font-weight="600">{escape(f"{channel.title} at {e.node}{unit}")}</text>'

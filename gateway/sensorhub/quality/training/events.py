@@ -157,10 +157,11 @@ def local_events(grid: Grid, rng: np.random.Generator) -> tuple[Grid, dict[str, 
 
 
 def as_flat(new: NDArray[np.float64], old: NDArray[np.float64]) -> NDArray[np.float64]:
-    """New values (T, N) that stand still wherever the old ones do: how long a sensor shows the same is a habit of its own."""
+    """New values, (T,) or (T, N), that stand still wherever the old ones do: how long a sensor shows the same is a habit of its own."""
     moved = np.ones(old.shape, np.bool_)
     moved[1:] = (old[1:] != old[:-1]) | ~np.isfinite(old[:-1])
-    since = np.maximum.accumulate(np.where(moved, np.arange(len(old))[:, None], 0), axis=0)
+    moment = np.arange(len(old)).reshape(-1, *(1,) * (old.ndim - 1))
+    since = np.maximum.accumulate(np.where(moved, moment, 0), axis=0)
     return np.where(np.isfinite(old), np.take_along_axis(new, since, axis=0), new)
 
 
@@ -239,7 +240,7 @@ def blended(grid: Grid, rng: np.random.Generator) -> Grid:
             if c == "humidity":
                 new = np.clip(new, 0, 100)
             grain = 0.1 if p.unit < 100 else 1.0
-            values[c][:, k] = as_flat((np.round(new / grain) * grain)[:, None], mine[:, None])[:, 0]
+            values[c][:, k] = as_flat(np.round(new / grain) * grain, mine)
     return replace(grid, values=values)
 
 
@@ -267,6 +268,6 @@ def far_apart(grid: Grid, rng: np.random.Generator) -> Grid:
                 gain = np.exp(
                     rng.uniform(0.1, 0.5) * _wander(rng, len(v), rng.uniform(4, 24) * _HOUR / grid.cadence)
                 )
-                new[:, j : j + 1] = as_flat(np.round(new[:, j : j + 1] * gain[:, None], 1), new[:, j : j + 1])
+                new[:, j] = as_flat(np.round(new[:, j] * gain, 1), new[:, j])
         values[c] = new
     return replace(grid, latitude=latitude, longitude=longitude, values=values)
