@@ -85,8 +85,8 @@ def test_nothing_runs_twice_on_one_data_directory(call, tmp_path, name):
         done = call(*words)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        f"sensorhub: the {name} process of data runs already (process {os.getpid()}): end that one first, "
-        "or set another gateway.data_dir"
+        f"sensorhub: the {name} process of data runs already: process {os.getpid()} holds data/run/{name}.lock; "
+        "end that one first, or set another gateway.data_dir"
     )
     assert not (tmp_path / "data" / "status").exists()
     with processes.only_one(tmp_path / "data", name):

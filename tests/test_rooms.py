@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gateway" / "sensorhub"
-GROUND = {"addresses", "errors", "channels", "flags", "status", "parent"}
+GROUND = {"addresses", "errors", "channels", "flags", "status", "parent", "locks"}
 ALLOWED: dict[str, set[str]] = {
     "addresses": set(),
     "errors": set(),
@@ -14,6 +14,7 @@ ALLOWED: dict[str, set[str]] = {
     "flags": set(),
     "status": set(),
     "data": set(),
+    "locks": {"errors"},
     "settings": {"addresses", "errors"},
     "parent": set(),
     "supervisor": {"parent"},

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import signal
@@ -23,6 +22,7 @@ from typing import Any, Final
 
 from sensorhub.addresses import authority, dial_host, listens_everywhere
 from sensorhub.errors import SensorhubError
+from sensorhub.locks import Lock
 from sensorhub.settings import Settings, secret
 from sensorhub.status import StatusFile
 
@@ -75,21 +75,12 @@ def only_one(data_dir: Path, name: str) -> Iterator[None]:
     """
     path = data_dir / "run" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise SensorhubError(
-                f"the {name} process of {data_dir} runs already (process {pid}): end that one first, or set another "
-                "gateway.data_dir"
-            ) from None
-        with contextlib.suppress(OSError):  # a full disk does not keep it from starting
-            os.pwrite(descriptor, f"{os.getpid():<15}\n".encode(), 0)
+    with Lock(
+        path,
+        what=f"the {name} process of {data_dir} runs",
+        remedy="end that one first, or set another gateway.data_dir",
+    ):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def make_data_dir(path: Path) -> None:

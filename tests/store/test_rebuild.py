@@ -112,8 +112,8 @@ def died(store: SqliteStore) -> SqliteStore:
     """A new store on the file that a killed one leaves: what was committed, nothing settled at the end."""
     path = store.path
     store._db.close()
-    os.close(store._guard)
-    store._guard = -1
+    store._guard.release()
+    store._guard = None
     return SqliteStore(path, **RETENTION)
 
 
@@ -196,7 +196,7 @@ def test_an_open_reader_moves_to_the_rebuilt_store(log, network, tmp_path):
 
 
 def test_a_store_in_use_is_not_rebuilt(log, tmp_path):
-    with SqliteStore(tmp_path / "store.sqlite"), pytest.raises(StoreError, match="another process"):
+    with SqliteStore(tmp_path / "store.sqlite"), pytest.raises(StoreError, match="is being written already"):
         rebuild(log, tmp_path / "store.sqlite")
 
 

@@ -384,7 +384,7 @@ def test_another_process_reads_while_one_writes(network, store):
 
 
 def test_only_one_process_may_write(store):
-    with pytest.raises(StoreError, match="another process"):
+    with pytest.raises(StoreError, match="is being written already"):
         SqliteStore(store.path)
 
 

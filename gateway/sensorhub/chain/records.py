@@ -6,8 +6,6 @@ poster finds what it may have sent, and never signs two checkpoints for one plac
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from sensorhub.chain import requests
 from sensorhub.chain.digest import ChainCheckpoint
 from sensorhub.chain.errors import ChainError
 from sensorhub.chain.requests import Request, RequestState
+from sensorhub.locks import Lock
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS identity (
@@ -101,25 +100,28 @@ class Records:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._log_id = bytes(32)
+        lock: Lock | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(self._lock)
-                raise ChainError(f"another process posts from {path}: stop it first") from None
+            self._lock = lock = Lock(
+                path.with_name(path.name + ".lock"),
+                what=f"checkpoints are being posted from {path}",
+                remedy="stop `sensorhub run` or its chain process first",
+                error=ChainError,
+            )
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(_SCHEMA + requests.SCHEMA)
         except (OSError, sqlite3.Error) as error:
+            if lock is not None:
+                lock.release()
             raise ChainError(f"cannot open the record of posts {path}: {error}") from error
 
     def close(self) -> None:
         """Lets the next process in."""
         self._db.close()
-        os.close(self._lock)
+        self._lock.release()
 
     def identify(self, chain_id: int, contract: bytes, log_id: bytes) -> None:
         """Binds new records to a log, contract and chain.

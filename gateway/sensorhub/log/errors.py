@@ -34,15 +34,7 @@ class LogDamagedError(LogError):
 
 
 class LogLockedError(LogError):
-    """Raised when another process already writes the log.
-
-    Attributes:
-        pid: that process, or None when it left no number.
-    """
-
-    def __init__(self, text: str, pid: int | None) -> None:
-        super().__init__(text)
-        self.pid = pid
+    """Raised when another process already writes the log. The text names it."""
 
 
 class NotInLogError(LogError, IndexError):

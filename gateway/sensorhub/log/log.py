@@ -7,15 +7,13 @@ own, so that a commit waits for nothing but the journal.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from sensorhub.locks import Lock
 from sensorhub.log import merkle
 from sensorhub.log.errors import LogDamagedError, LogError, LogLockedError, disk_error
 from sensorhub.log.head import HeadWriter, recorded_size
@@ -59,7 +57,7 @@ class Log:
         self._signer = signer
         self._interval = checkpoint_interval
         self._temporary = path / TEMPORARY
-        self._lock_descriptor = -1
+        self._lock: Lock | None = None
         self._head: HeadWriter | None = None
         self._segment: SegmentWriter | None = None
         self._pending: list[bytes] = []
@@ -114,7 +112,12 @@ class Log:
         (self.path / JOURNAL).mkdir(parents=True, exist_ok=True)
         (self.path / "tile").mkdir(exist_ok=True)
         self._temporary.mkdir(exist_ok=True)
-        self._take_lock()
+        self._lock = Lock(
+            self.path / LOCK,
+            what=f"the log {self.path} is being written",
+            remedy="a log has one writer, end that one first",
+            error=LogLockedError,
+        )
         for unfinished in self._temporary.iterdir():
             unfinished.unlink()
         sync_directory(self.path)
@@ -149,24 +152,6 @@ class Log:
         if self._interval > 0:
             self._clerk = threading.Thread(target=self._sign_regularly, name="log-checkpoint", daemon=True)
             self._clerk.start()
-
-    def _take_lock(self) -> None:
-        path = self.path / LOCK
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-            os.close(descriptor)
-            pid = int(text) if text.isdecimal() else None
-            raise LogLockedError(
-                f"the log {self.path} is being written by process {pid or 'unknown'}; a log has one writer, end that "
-                "one first",
-                pid,
-            ) from None
-        self._lock_descriptor = descriptor
-        # Always the same bytes in place, so that a full disk does not keep a log from being opened.
-        os.pwrite(descriptor, f"{os.getpid():<15}\n".encode(), 0)
 
     def _check_segments(self, found: list[int], durable: int) -> int:
         """The first index of the last segment."""
@@ -451,11 +436,9 @@ class Log:
         if self._head is not None:
             self._head.close()
             self._head = None
-        if self._lock_descriptor >= 0:
-            with suppress(OSError):
-                os.pwrite(self._lock_descriptor, b"\n".rjust(16), 0)
-            os.close(self._lock_descriptor)
-            self._lock_descriptor = -1
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def __enter__(self) -> Log:
         return self

@@ -85,7 +85,7 @@ def rebuild(
         _sync(path.parent)
         Path(f"{fresh}.lock").unlink(missing_ok=True)
     finally:
-        os.close(guard)
+        guard.release()
     return size
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 from pathlib import Path
 from typing import Final
 
 from sensorhub.errors import SensorhubError
+from sensorhub.locks import Lock
 
 #: Stored as `user_version`; a store of another version is rebuilt, never migrated.
 VERSION: Final = 3
@@ -178,18 +177,15 @@ def trouble(path: Path, error: sqlite3.Error) -> StoreError:
     )
 
 
-def writer_lock(path: Path) -> int:
-    """Locks the store at `path` for writing; the lock goes with the returned descriptor, or the process.
+def writer_lock(path: Path) -> Lock:
+    """Locks the store at `path` for writing, until the lock is released or the process ends.
 
     Raises:
         StoreError: another process holds it.
     """
-    guard = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(guard)
-        raise StoreError(
-            f"another process writes the store {path} (it holds {path}.lock); stop `sensorhub run` or its store first"
-        ) from None
-    return guard
+    return Lock(
+        path.with_name(path.name + ".lock"),
+        what=f"the store {path} is being written",
+        remedy="stop `sensorhub run` or its store process first",
+        error=StoreError,
+    )

@@ -6,7 +6,6 @@ it stands for. Where the entries are cut into batches, or how often the process 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import msgspec
 
 from sensorhub.channels import BY_NAME
 from sensorhub.flags import TRUSTED
+from sensorhub.locks import Lock
 from sensorhub.log.entries import (
     ARTEFACT,
     MESSAGE,
@@ -82,7 +82,7 @@ class SqliteStore(SqliteReader):
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         self._days = (raw_days, five_minute_days, hourly_days)
-        self._guard = writer_lock(path)
+        guard = writer_lock(path)
         try:
             connect(path, write=True).close()
             super().__init__(path)
@@ -91,8 +91,9 @@ class SqliteStore(SqliteReader):
             self._load()
             self._joined = self._state.cursor == 0  # whether the log was seen to continue the store
         except BaseException:
-            os.close(self._guard)
+            guard.release()
             raise
+        self._guard: Lock | None = guard
         self._settled = time.monotonic()
         self._settle_took = 0.0
         self._last_unreadable = ""
@@ -115,11 +116,11 @@ class SqliteStore(SqliteReader):
     def close(self) -> None:
         """Brings the rollups up to date and lets go of the database."""
         with self._lock:
-            if self._guard >= 0:
+            if self._guard is not None:
                 self.settle()
                 self._db.close()
-                os.close(self._guard)
-                self._guard = -1
+                self._guard.release()
+                self._guard = None
 
     def cursor(self) -> int:
         """The log index of the first entry that the store asks for.
