@@ -71,7 +71,12 @@ def shipped() -> ModelFile:
         ) from error
 
 
-def _interpreter() -> Any:
+def interpreter() -> Any:
+    """The Interpreter class of whichever TFLite package is installed.
+
+    Raises:
+        ModelError: none is.
+    """
     missing = []
     for name in RUNTIMES:
         try:
@@ -98,7 +103,7 @@ class Model:
         self.sha256 = hashlib.sha256(data).digest()
         self._data = data
         self._path = path
-        self._class = _interpreter()
+        self._class = interpreter()
         self._ready: dict[int, tuple[Any, list[int], int]] = {}
         try:
             self._prepare(SIZES[0])

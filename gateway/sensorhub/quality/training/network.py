@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from sensorhub.errors import SensorhubError
 from sensorhub.quality.evidence import ASIDE, CHANNELS, LONG, LONG_CHANNELS, WINDOW
-from sensorhub.quality.model import CLASSES, INPUTS, LOCAL
+from sensorhub.quality.model import CLASSES, INPUTS, LOCAL, Model, ModelFile
+from sensorhub.quality.training.dequantise import dequantised, unlike
 from sensorhub.quality.training.examples import Examples
 
 BATCH = 512
@@ -24,6 +25,9 @@ CLASS_WEIGHT = 0.12
 LOCAL_WEIGHT = 0.25
 #: No single row weighs more than this many average ones.
 MOST_WEIGHT = 50.0
+#: Rows by which a model that was rebuilt is compared with its file, and the correlation of logits that is enough.
+_PROBED = 256
+_ALIKE = 0.9
 
 
 def tensorflow() -> Any:
@@ -159,6 +163,43 @@ def together(models: list[Any]) -> Any:
     kernels, biases = zip(*(one.layers[-1].get_weights() for one in models), strict=True)
     last.set_weights([np.concatenate(kernels) / len(models), np.mean(biases, axis=0)])
     return merged
+
+
+def rebuilt(file: ModelFile) -> Any:
+    """The float Keras model that a .tflite model was made of, as near as its int8 weights tell it; for `fit` to go on from.
+
+    Raises:
+        SensorhubError: the file is not what its hash says, or not made of networks as `build` and `together` make them.
+    """
+    name, found = str(file.path), dequantised(file)
+    width, parts = len(found.last.kernel) // len(found.members), []
+    for number, layers in enumerate(found.members):
+        one, left = build(), dict(layers)
+        for own in one.layers[:-1]:
+            if own.get_weights():
+                kernel, bias = own.get_weights()
+                layer = left.pop(kernel.shape, None)
+                if layer is None or layer.bias.shape != bias.shape:
+                    raise unlike(name, f"it has no layer of the shape {kernel.shape}")
+                own.set_weights([layer.kernel, layer.bias])
+        if left:
+            raise unlike(name, f"its layers of the shapes {', '.join(map(str, left))} are none of ours")
+        # the mean of the members: each has its share of the last layer, and all have its bias
+        kernel = found.last.kernel[number * width : (number + 1) * width] * len(found.members)
+        if kernel.shape != one.layers[-1].get_weights()[0].shape:
+            raise unlike(name, f"its last layer has the shape {found.last.kernel.shape}")
+        one.layers[-1].set_weights([kernel, found.last.bias])
+        parts.append(one)
+    model = together(parts)
+    # the same layers could be put together in other ways
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(0, 1, (_PROBED, *shape)).astype(np.float32) for shape in INPUTS]
+    alike = np.corrcoef(model.predict(rows, verbose=0).ravel(), Model.load(file).logits(*rows).ravel())[0, 1]
+    if not alike > _ALIKE:
+        raise unlike(
+            name, "the same inputs give other outputs, so its layers are put together in another way"
+        )
+    return model
 
 
 def shift(model: Any, odds: float) -> None:
