@@ -61,3 +61,15 @@ def read_all(data_dir: Path) -> dict[str, dict[str, Any]]:
         if isinstance(record, dict):
             found[path.stem] = record
     return found
+
+
+def said_by_nodes(data_dir: Path) -> dict[str, dict[str, Any]]:
+    """What each enrolled node last said of itself, by its name, as the control process has heard it.
+
+    Each has what it said of `state`, `fw`, `boot`, `config`, `safe`, `trial`, `refused`, `spool`; `troubles`, names of
+    what somebody must do something about; and when it said so, `at_ms` (Unix ms). None of it is signed.
+    """
+    nodes = read_all(data_dir).get("control", {}).get("nodes")
+    if not isinstance(nodes, dict):
+        return {}
+    return {name: said for name, said in nodes.items() if isinstance(said, dict)}

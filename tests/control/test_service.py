@@ -23,6 +23,7 @@ from sensorhub.control.connection import Account, Connection
 from sensorhub.control.outbox import Outbox
 from sensorhub.control.service import Control
 from sensorhub.control.snapshots import SnapshotBox
+from sensorhub.control.troubles import advice
 from sensorhub.ingest.broker import EmbeddedBroker, control_account
 from sensorhub.ingest.users import HOME
 from sensorhub.log.entries import NodeEvent
@@ -317,7 +318,40 @@ def test_what_a_node_says_is_told_once_it_is_enrolled(
     eventually(lambda: "roof" in running.status.fields["nodes"], "its word")
     told = running.status.fields["nodes"]["roof"]
     assert told.pop("at_ms") > 0
-    assert told == {"state": "online", "fw": "0.1.0", "boot": 3, "config": 7, "safe": False}
+    assert told == {"state": "online", "fw": "0.1.0", "boot": 3, "config": 7, "safe": False, "troubles": []}
+
+
+def test_a_node_in_trouble_is_warned_of_until_it_says_otherwise(
+    written: Any, run: Callable[[], Running], nodes: dict[str, Node]
+) -> None:
+    def warned(*beginnings: str) -> bool:
+        warnings = running.status.fields["warnings"]
+        return len(warnings) == len(beginnings) and all(map(str.startswith, warnings, beginnings))
+
+    written.event("roof")
+    written.event("attic")
+    running = run()
+    nodes["roof"].publish("status", b'{"state": "online", "safe": false, "spool": "memory"}', retain=True)
+    eventually(lambda: warned("roof: messages in RAM: "), "the warning")
+    (warning,) = running.status.fields["warnings"]
+    assert "a power cut" in warning, "what it means"
+    assert "Start the node again" in warning, "what to do"
+    assert "tools/flash --erase" in warning
+    told = running.status.fields["nodes"]["roof"]
+    assert (told["spool"], told["troubles"]) == ("memory", ["messages in RAM"])
+
+    nodes["attic"].publish("status", b'{"state": "offline", "safe": true, "spool": "memory"}', retain=True)
+    eventually(lambda: warned("attic, roof: messages in RAM: ", "attic: safe mode: "), "one for each kind")
+    nodes["roof"].publish("status", b'{"state": "online", "safe": false}', retain=True)
+    eventually(lambda: warned("attic: messages in RAM: ", "attic: safe mode: "), "the end of the roof's")
+    written.event("attic", NodeEvent.REVOKE)
+    eventually(warned, "no warning of a node that is not obeyed any more")
+
+
+def test_a_warning_names_a_few_nodes_of_many() -> None:
+    said = {f"node-{number}": {"spool": "memory"} for number in range(7)}
+    (warning,) = advice({**said, "well": {"spool": "flash"}})
+    assert warning.startswith("node-0, node-1, node-2, node-3, node-4 and 2 more: messages in RAM: ")
 
 
 def test_what_a_node_says_is_no_word_to_a_terminal(
@@ -330,7 +364,12 @@ def test_what_a_node_says_is_no_word_to_a_terminal(
     eventually(lambda: "roof" in running.status.fields["nodes"], "its word")
     told = running.status.fields["nodes"]["roof"]
     del told["at_ms"]
-    assert told == {"state": "on\ufffd[2Jline", "fw": "1\ufffd", "refused": "config: \ufffda\ufffd"}
+    assert told == {
+        "state": "on\ufffd[2Jline",
+        "fw": "1\ufffd",
+        "refused": "config: \ufffda\ufffd",
+        "troubles": [],
+    }
 
 
 def test_waiting_shows_what_a_node_says_as_it_is(tmp_path: Path) -> None:

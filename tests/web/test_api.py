@@ -69,6 +69,27 @@ class TestAnswers:
         assert nodes[0]["kind"] == "weather"
         assert nodes[1]["trusted_share"] == 1.0
 
+    async def test_a_node_is_listed_with_what_it_says_of_itself(self, site, open_client):
+        said = {
+            "state": "online",
+            "fw": "0.1.0",
+            "spool": "memory",
+            "troubles": ["messages in RAM"],
+            "at_ms": 5,
+        }
+        warning = "aotizhongxin: messages in RAM: a power cut loses readings"
+        site.report("control", nodes={"aotizhongxin": said, "stranger": said}, warnings=[warning])
+        client = await open_client(site)
+        nodes = await ask(client, "/api/v1/nodes")
+        assert {node["node"]: node["said"] for node in nodes} == {"aotizhongxin": said}
+        assert f"control: {warning}" in (await ask(client, "/api/v1/status"))["warnings"]
+
+    @pytest.mark.parametrize("told", [None, [], {"aotizhongxin": "online"}])
+    async def test_a_node_that_said_nothing_is_listed_all_the_same(self, site, open_client, told):
+        site.report("control", nodes=told)
+        client = await open_client(site)
+        assert [node["said"] for node in await ask(client, "/api/v1/nodes")] == [None]
+
     async def test_latest_has_each_channel_with_score_flags_and_the_message_to_prove(self, client):
         rows = await ask(client, "/api/v1/nodes/changping/latest")
         assert [r["channel"] for r in rows] == sorted(r["channel"] for r in rows)

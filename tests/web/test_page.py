@@ -14,6 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from sensorhub.control.troubles import advice
 from sensorhub.verify.proof import parse_proof
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
@@ -358,6 +359,32 @@ def test_a_silent_process_is_warned_of(page, site, visited):
         page.open(server.url)
         page.wait_text("#warnings", "store: no sign of life for")
         page.wait(lambda: site.settle() or page.text("#warnings") == "", "the warning to go")
+
+
+def test_a_node_in_trouble_is_marked_and_the_warning_says_what_to_do(page, site, visited):
+    def report(**said) -> None:
+        nodes = {"aotizhongxin": said}
+        site.report("control", nodes=nodes, warnings=list(advice(nodes)))
+
+    report(state="offline", spool="memory", troubles=["messages in RAM"])
+    with visited(site) as server:
+        page.open(server.url)
+        page.wait_text("#warnings", "aotizhongxin: messages in RAM:")
+        assert "a power cut" in page.text("#warnings")
+        assert "tools/flash --erase" in page.text("#warnings")
+        assert page.text("#nodes tbody button").split("\n") == [
+            "aotizhongxin",
+            "weather · offline",
+            "messages in RAM",
+        ]
+        report(state="online", troubles=[])
+        page.wait(lambda: page.text("#warnings") == "", "the warning to go")
+        assert page.text("#nodes tbody button").split("\n") == ["aotizhongxin", "weather"]
+        report(state="<b>gone</b>" * 9, troubles=[])
+        site.message("aotizhongxin", FIRST + 200 * HOUR, [("pm2_5", 5.0, 0.0)])
+        site.settle()
+        page.wait_text("#nodes tbody tr", "2016-12-20 08:00")
+        assert page.text("#nodes tbody button").split("\n") == ["aotizhongxin", "weather"]
 
 
 def test_without_the_chart_library_the_tables_still_work(page, site, visited):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sensorhub.errors import SensorhubError
-from sensorhub.status import read_all
+from sensorhub.status import said_by_nodes
 
 POLL_S: Final = 0.2
 
@@ -19,9 +19,7 @@ class RefusedError(SensorhubError):
 
 def heard(data_dir: Path, node: str) -> Mapping[str, Any]:
     """What the node last said of itself: `state`, `fw`, `boot`, `config`, `safe` ..., and when, `at_ms`; empty for nothing."""
-    nodes = read_all(data_dir).get("control", {}).get("nodes", {})
-    said = nodes.get(node, {}) if isinstance(nodes, dict) else {}
-    return said if isinstance(said, dict) else {}
+    return said_by_nodes(data_dir).get(node, {})
 
 
 def wait(

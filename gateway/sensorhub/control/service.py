@@ -17,6 +17,7 @@ from sensorhub.control.discovery import DiscoveryFollower
 from sensorhub.control.home_assistant import BIRTH
 from sensorhub.control.outbox import Outbox
 from sensorhub.control.snapshots import SnapshotBox, SnapshotError
+from sensorhub.control.troubles import advice, troubles
 from sensorhub.errors import SensorhubError
 from sensorhub.log.follower import StatusSink
 from sensorhub.log.follower import run as follow
@@ -46,6 +47,7 @@ _SAID: Final = {
     "safe": bool,
     "trial": bool,
     "refused": str,
+    "spool": str,
 }
 
 
@@ -134,17 +136,20 @@ class Control:
     def status(self) -> dict[str, Any]:
         """What it is doing, and what each node last said of itself (`nodes`)."""
         problems = (self._connection.problem, self._problem, self._disk_problem, self._follower.problem)
+        # a new node says that it is there before it is enrolled, and does not say it again
+        nodes = {
+            name: {**said, "troubles": troubles(said)}
+            for name, said in self._said.copy().items()
+            if self._follower.enrolled(name)
+        }
         return {
             "connected": not self._connection.problem,
             "address": self._connection.place,
-            # a new node says that it is there before it is enrolled, and does not say it again
-            "nodes": {
-                name: said for name, said in self._said.copy().items() if self._follower.enrolled(name)
-            },
+            "nodes": nodes,
             "orders": len(self._orders),
             "pictures": self._pictures,
             "pictures_refused": self._refused,
-            "warnings": [text for text in problems if text],
+            "warnings": [*filter(None, problems), *advice(nodes)],
             **self._follower.status(),
         }
 

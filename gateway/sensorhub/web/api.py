@@ -62,7 +62,7 @@ class Api:
         self._gateway = gateway
         self._prove = prove
         self._status = _Shared(lambda: summarise(gateway))
-        self._nodes = _Shared(lambda: gateway.ask(lambda store: store.nodes()))
+        self._nodes = _Shared(gateway.nodes)
         self._muted = _Shared(lambda: muted_now(gateway))
         self._proving = asyncio.Semaphore(_PROVING)
         self._queued = 0

@@ -143,6 +143,15 @@ class Gateway:
                 self._store = SqliteReader(self.data_dir / STORE)
             return self._store
 
+    def nodes(self) -> list[dict[str, Any]]:
+        """Every node as the store knows it, with what it last said of itself (`said`, None for nothing).
+
+        Raises:
+            UnavailableError: as `ask`.
+        """
+        said = status_files.said_by_nodes(self.data_dir)
+        return [{**node, "said": said.get(node["node"])} for node in self.ask(lambda store: store.nodes())]
+
     def processes(self) -> dict[str, dict[str, Any]]:
         """What each process of the gateway says of itself, by its name."""
         return status_files.read_all(self.data_dir)

@@ -49,12 +49,15 @@ export function showStatus(status) {
     ([tag]) => element(tag), (child, [, , value]) => text(child, value));
 }
 
+// What a node says of itself while it is not there; anything else it may say is no word for this page.
+const AWAY = ["offline", "asleep"];
+
 export function showNodes(nodes, chosen, now, onChoose) {
   byId("no-nodes").hidden = nodes.length > 0;
   byId("nodes").hidden = nodes.length === 0;
   keyed(byId("nodes").tBodies[0], nodes, (node) => node.node,
     (node) => {
-      const button = element("button", { type: "button" }, node.node, element("small"));
+      const button = element("button", { type: "button" }, node.node, element("small"), element("small", { className: "trouble" }));
       const share = element("span", { className: "share" }, element("span"), element("i", {}, element("b")));
       const row = element("tr", {}, element("td", {}, button), element("td", {}, element("span"), element("small")),
         element("td", { className: "number wide" }), element("td", { className: "number" }, share));
@@ -66,7 +69,12 @@ export function showNodes(nodes, chosen, now, onChoose) {
       const button = name.firstElementChild;
       row.classList.toggle("chosen", node.node === chosen);
       button.setAttribute("aria-pressed", String(node.node === chosen));
-      text(button.lastElementChild, [node.kind, node.revoked ? "revoked" : ""].filter(Boolean).join(" · "));
+      const { state, troubles = [] } = node.said ?? {};
+      const away = AWAY.includes(state) ? state : "";
+      text(button.children[0], [node.kind, node.revoked ? "revoked" : away].filter(Boolean).join(" · "));
+      const [, trouble] = button.children;
+      trouble.hidden = node.revoked || troubles.length === 0;
+      text(trouble, troubles.join(" · "));
       text(newest.firstElementChild, format.clock(node.last_time));
       text(newest.lastElementChild, node.last_received == null ? "" : `received ${format.ago(Math.max(0, now - node.last_received))}`);
       text(readings, format.count(node.readings));
