@@ -5,10 +5,21 @@ from __future__ import annotations
 import pytest
 
 from sensorhub.errors import SensorhubError
+from sensorhub.flags import Flag
 from sensorhub.log.entries import REVIEW, VerdictEntry, decode_entry, encode_entry
 from sensorhub.quality import follower as module
 from sensorhub.quality.follower import RulesFollower
-from sensorhub.quality.reviews import Action, Label, Review, labels, muted, review, reviews
+from sensorhub.quality.reviews import (
+    Action,
+    Label,
+    Review,
+    all_said,
+    labels,
+    muted,
+    review,
+    reviews,
+    silences,
+)
 
 BASE = 1_700_000_000
 
@@ -75,7 +86,7 @@ def test_what_people_judged_becomes_labels_and_the_last_word_counts(judged):
     say(judged, 3, 1, Action.CORRECT, "no, it was fog", "Ada", sound=True)
     assert labels(judged.reader) == [
         Label("alder", "humidity", BASE + 120, 50.0, True, "no, it was fog"),
-        Label("alder", "temperature", BASE + 600, 90.0, False, "broken"),
+        Label("alder", "temperature", BASE + 600, 90.0, False, "broken", int(Flag.RANGE)),
     ]
 
 
@@ -83,6 +94,16 @@ def test_a_mute_ends_at_its_time(judged):
     say(judged, 10, 0, Action.MUTE, "repair on Friday", "Kim", until=BASE + 5000)
     assert muted(judged.reader, BASE + 4999) == {("alder", "temperature"): BASE + 5000}
     assert muted(judged.reader, BASE + 5000) == {}
+
+
+def test_a_series_was_silent_from_the_reading_named_to_the_end_of_the_mute_or_the_next_one(judged):
+    say(judged, 3, 0, Action.MUTE, "repair on Friday", "Kim", until=BASE + 5000)
+    say(judged, 6, 1, Action.MUTE, "wet", "Kim", until=BASE + 400)
+    say(judged, 9, 0, Action.MUTE, "repaired", "Ada", until=BASE)
+    assert silences(all_said(judged.reader)) == {
+        ("alder", "temperature"): [(BASE + 120, BASE + 480), (BASE + 480, BASE)],
+        ("alder", "humidity"): [(BASE + 300, BASE + 400)],
+    }
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -76,7 +76,17 @@ class Review:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A reading that a person has judged: an example to train with."""
+    """A reading that a person has judged: an example to train with.
+
+    Attributes:
+        node: the reading's node.
+        channel: its channel.
+        time: its time, Unix seconds.
+        value: its value.
+        sound: what the person holds it to be.
+        reason: why, in the person's words.
+        flags: those of the verdict in force, which a correction to faulty and a confirmation leave as they were.
+    """
 
     node: str
     channel: str
@@ -84,6 +94,7 @@ class Label:
     value: float
     sound: bool
     reason: str
+    flags: int = 0
 
 
 def review(reader: LogReader, log: Appender, said: Review) -> int:
@@ -181,6 +192,18 @@ def mutes(said: Iterable[Said], now: float) -> dict[tuple[str, str], Said]:
     return {key: each for key, each in last.items() if (each.review.until or 0) > now}
 
 
+def silences(said: Iterable[Said]) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """When each (node, channel) was muted: from the reading that a mute names to its end, or to the next mute of the series."""
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for each in said:
+        if each.review.action is Action.MUTE:
+            spans = found.setdefault((each.node, each.channel), [])
+            if spans:
+                spans[-1] = spans[-1][0], min(spans[-1][1], each.time)
+            spans.append((each.time, float(each.review.until or 0)))
+    return found
+
+
 def muted(reader: LogReader, now: float) -> dict[tuple[str, str], int]:
     """(node, channel) of the series that are muted at a time, and until when."""
     found = all_said(reader)
@@ -194,12 +217,15 @@ def labelled(reader: LogReader) -> dict[tuple[int, int], Label]:
         if each.review.action is not Action.MUTE:
             last[each.review.message, each.review.record] = each
     found = {}
+    in_force = _in_force(reader, {message: _records(reader, message) for message, _ in last})
     for (message, record), each in sorted(last.items()):
         said = each.review
-        verdicts = _verdicts(reader, message, _records(reader, message))
-        if verdicts is not None:
-            sound = said.sound if said.sound is not None else verdicts[record][0] > FULL_SCORE // 2
-            found[message, record] = Label(each.node, each.channel, each.time, each.value, sound, said.reason)
+        if message in in_force:
+            score, flags = in_force[message][record]
+            sound = said.sound if said.sound is not None else score > FULL_SCORE // 2
+            found[message, record] = Label(
+                each.node, each.channel, each.time, each.value, sound, said.reason, flags
+            )
     return found
 
 
@@ -263,11 +289,18 @@ def _reading(reader: LogReader, said: Review) -> tuple[str, str, float, float] |
 
 def _verdicts(reader: LogReader, message: int, records: int) -> list[tuple[int, int]] | None:
     """The verdict in force on a message of so many records: a person's, else the newest; others are not on it."""
-    found, known = None, None
-    for _, entry in reader.entries(message):
+    return _in_force(reader, {message: records}).get(message)
+
+
+def _in_force(reader: LogReader, records: Mapping[int, int]) -> dict[int, list[tuple[int, int]]]:
+    """The same of several messages, by message: those that are judged."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    known: dict[int, str] = {}
+    for _, entry in reader.entries(min(records)) if records else ():
         if kind_of(entry) == VERDICT:
             _, _, _, rules, verdicts = cbor2.loads(entry)
             for index, pairs in verdicts:
-                if index == message and len(pairs) == records and outranks(rules, known):
-                    found, known = [(int(score), int(flags)) for score, flags in pairs], rules
+                if records.get(index) == len(pairs) and outranks(rules, known.get(index)):
+                    found[index] = [(int(score), int(flags)) for score, flags in pairs]
+                    known[index] = rules
     return found
