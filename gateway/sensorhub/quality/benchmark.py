@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -26,7 +26,7 @@ from sensorhub.quality.judge import RULES, rules_odds
 from sensorhub.quality.model import CLASSES, LOCAL, Model
 from sensorhub.quality.profiles import BY_CHANNEL
 from sensorhub.quality.rules import Rules
-from sensorhub.quality.training.faults import inject
+from sensorhub.quality.training.faults import Faulty, inject
 from sensorhub.quality.training.grids import Grid, read
 from sensorhub.quality.training.measure import PREVALENCE, average_precision, episodes, threshold
 
@@ -119,6 +119,42 @@ class Result:
         return float(np.mean(list(self.precision.values()))) if self.precision else float("nan")
 
 
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What is found and flagged at a threshold.
+
+    Attributes:
+        caught: faults (stretches of faulty readings) with a reading above it.
+        faults: all of them.
+        alarms: false alarms.
+        days: of sound readings, all series together.
+        flagged: readings of local events above it.
+        events: all of them.
+    """
+
+    caught: int
+    faults: int
+    alarms: int
+    days: float
+    flagged: int
+    events: int
+
+    @property
+    def recall(self) -> float:
+        """Share of faults that are found; NaN without any."""
+        return self.caught / self.faults if self.faults else float("nan")
+
+    @property
+    def rate(self) -> float:
+        """False alarms a sensor and day; NaN without sound readings."""
+        return self.alarms / self.days if self.days else float("nan")
+
+    @property
+    def local(self) -> float:
+        """Share of the readings of local events that are flagged; NaN without any."""
+        return self.flagged / self.events if self.events else float("nan")
+
+
 # -- cases
 
 
@@ -199,13 +235,14 @@ def of_grid(grid: Grid, seed: int, title: str) -> Case:
     known = {c: v for c, v in grid.values.items() if c in BY_CHANNEL}
     if not known:
         raise SensorhubError(f"{title}: no channel that is compared, such as pm2_5 or temperature")
-    faulty = inject(
-        Grid(grid.time, grid.cadence, grid.nodes, grid.latitude, grid.longitude, known),
-        seed,
-        days_between=DAYS_BETWEEN,
-    )
-    channels = list(known)
-    cube = np.stack([faulty.grid.values[c] for c in channels], axis=2)
+    return case_of(inject(replace(grid, values=known), seed, days_between=DAYS_BETWEEN), title)
+
+
+def case_of(faulty: Faulty, title: str) -> Case:
+    """The readings of a grid into which faults were put."""
+    grid = faulty.grid
+    channels = list(grid.values)
+    cube = np.stack([grid.values[c] for c in channels], axis=2)
     label = np.stack([faulty.label[c] for c in channels], axis=2)
     count = np.stack([faulty.count[c] for c in channels], axis=2)
     moment, node, channel = np.nonzero(np.isfinite(cube))
@@ -275,6 +312,21 @@ def measured(
     span = max(last - first, 1.0)
     tune = case.counted & (case.time >= first + WARM * span) & (case.time < first + (WARM + TUNE) * span)
     test = case.counted & (case.time >= first + (WARM + TUNE) * span)
+    cells = precision_by(case, score, test)
+    series = _series(case)
+    as_set = (float("nan"), float("nan"))
+    if own is not None:
+        found = _at(case, series, score, test, dict.fromkeys(series, own))
+        as_set = found.recall, found.rate
+    found = _at(case, series, score, test, _limits(case, series, score, tune))
+    told = (found.recall, found.rate, found.local, *as_set)
+    return Result(name, by_class(cells), *told, speed, cells, _curve(case, score, test))
+
+
+def precision_by(
+    case: Case, score: NDArray[np.float64], test: NDArray[np.bool_]
+) -> dict[tuple[str, str], float]:
+    """Average precision of scores (N,) on some of the readings, by (channel, class), where there are three of it at least."""
     cells: dict[tuple[str, str], float] = {}
     for channel in np.unique(case.channel).tolist():
         here = test & (case.channel == channel)
@@ -283,17 +335,19 @@ def measured(
             fault = score[here & (case.label == number)]
             if fault.size >= 3 and clean.size:
                 cells[str(channel), kind] = average_precision(fault, clean, np.ones(clean.size))
-    precision = {}
-    for kind in FAULTS:
-        of_kind = [v for (_, k), v in cells.items() if k == kind]
-        if of_kind:
-            precision[kind] = float(np.mean(of_kind))
+    return cells
+
+
+def by_class(cells: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """Average precision of each class, the mean over channels."""
+    found = {kind: [v for (_, k), v in cells.items() if k == kind] for kind in FAULTS}
+    return {kind: float(np.mean(values)) for kind, values in found.items() if values}
+
+
+def at_own_line(case: Case, score: NDArray[np.float64], test: NDArray[np.bool_]) -> Count:
+    """What a gateway finds and flags among some of the readings: scores (N,) over the judge's own line."""
     series = _series(case)
-    as_set = (float("nan"), float("nan"))
-    if own is not None:
-        as_set = _at(case, series, score, test, dict.fromkeys(series, own))[:2]
-    found = _at(case, series, score, test, _limits(case, series, score, tune))
-    return Result(name, precision, *found, *as_set, speed, cells, _curve(case, score, test))
+    return _at(case, series, score, test, dict.fromkeys(series, OWN[WITH_MODEL]))
 
 
 class _Series(NamedTuple):
@@ -341,8 +395,8 @@ def _at(
     score: NDArray[np.float64],
     test: NDArray[np.bool_],
     limits: Mapping[str, float],
-) -> tuple[float, float, float]:
-    """Recall of faults, false alarms a sensor and day, share of local events flagged; a threshold for each channel."""
+) -> Count:
+    """What is found and flagged at a threshold for each channel."""
     caught = faults = alarms = local = flagged = 0
     days = 0.0
     true = case.sound
@@ -362,12 +416,7 @@ def _at(
                     if stretch.size:
                         faults += 1
                         caught += bool((score[stretch] >= limit).any())
-    nothing = float("nan")
-    return (
-        caught / faults if faults else nothing,
-        alarms / days if days else nothing,
-        flagged / local if local else nothing,
-    )
+    return Count(caught, faults, alarms, days, flagged, local)
 
 
 def _curve(
