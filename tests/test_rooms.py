@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gateway" / "sensorhub"
-GROUND = {"addresses", "errors", "channels", "flags", "status", "parent", "locks"}
+GROUND = {"addresses", "errors", "channels", "flags", "status", "parent", "locks", "times"}
 ALLOWED: dict[str, set[str]] = {
     "addresses": set(),
     "errors": set(),
@@ -15,6 +15,7 @@ ALLOWED: dict[str, set[str]] = {
     "status": set(),
     "data": set(),
     "locks": {"errors"},
+    "times": {"errors"},
     "settings": {"addresses", "errors"},
     "parent": set(),
     "supervisor": {"parent"},

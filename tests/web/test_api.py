@@ -188,9 +188,16 @@ REFUSED = [
             "1_000",
             "yesterday",
             "",
+            "2016-02-30",
+            "2016-12-21T08",
             "9" * 40,
         )
     ),
+    # a + in a URL is a blank
+    ("series?node=dongsi&channel=pm10&end=2016-12-12T08:00+08:00", "end", "2016-12-12T08:00 08:00"),
+    ("quality?start=tomorrow", "start", "tomorrow"),
+    ("explain?node=dongsi&channel=pm10&time=noon", "time", "noon"),
+    ("explain?node=dongsi&channel=pm10", "time", None),
     ("proof/x", "index", "x"),
     ("proof/-1", "index", "-1"),
     (f"proof/{'9' * 19}", "index", "9" * 19),
@@ -218,6 +225,33 @@ class TestRefusals:
     )
     async def test_times_of_the_years_1_to_9999_are_fine(self, client, start):
         await ask(client, f"/api/v1/series?node=dongsi&channel=pm10&start={start}")
+
+    @pytest.mark.parametrize(
+        ("start", "end"),
+        [
+            ("2016-12-12T02:00", "2016-12-12T04:00:00Z"),
+            ("2016-12-12T10:00%2B08:00", "2016-12-11T20:00:00.000-08:00"),
+            ("2016-12-12%2002:00", str(FIRST + 4 * HOUR)),
+        ],
+    )
+    async def test_times_in_iso_8601_mean_the_same_as_unix_seconds(self, client, start, end):
+        query = "/api/v1/series?node=dongsi&channel=pm10"
+        unix = await ask(client, f"{query}&start={FIRST + 2 * HOUR}&end={FIRST + 4 * HOUR}")
+        assert unix["time"] == [FIRST + 2 * HOUR, FIRST + 3 * HOUR]
+        assert await ask(client, f"{query}&start={start}&end={end}") == unix
+        days = await ask(client, "/api/v1/quality?start=2016-12-13&end=2016-12-14")
+        assert {day["day"] for day in days["days"]} == {"2016-12-13"}
+
+    async def test_a_time_that_is_none_says_how_to_write_one(self, client):
+        refusal = await ask(
+            client, "/api/v1/series?node=dongsi&channel=pm10&start=2016-12-12T08:00+08:00", 400
+        )
+        assert refusal["error"].startswith(
+            "start is '2016-12-12T08:00 08:00'; allowed is a time of the years 1 to 9999: "
+        )
+        assert "2016-12-21T16:00+08:00" in refusal["allowed"]
+        assert "Unix seconds, such as 1482307200" in refusal["allowed"]
+        assert refusal["allowed"].endswith("in a URL, + is written %2B")
 
     async def test_an_end_before_the_start_is_an_empty_range(self, client):
         series = await ask(

@@ -12,6 +12,7 @@ import typer
 from sensorhub import processes
 from sensorhub.cli.terminal import Out, context, log_path, open_log, progress_bars
 from sensorhub.errors import SensorhubError
+from sensorhub.times import parse_time
 
 
 def prove(
@@ -31,12 +32,24 @@ def prove(
         typer.echo(f"{len(proof)} bytes written to {out}")
 
 
+def _second(option: str, text: str) -> int | None:
+    """The whole second that was given, which is what a dataset's manifest can say; None for nothing."""
+    if not text:
+        return None
+    seconds = parse_time(text)
+    if not seconds.is_integer():
+        raise SensorhubError(f"{option} {text} is within a second: give a whole one")
+    return int(seconds)
+
+
 def export(
     directory: Annotated[Path, typer.Argument(help="Directory to make; it must not exist.")],
     node: Annotated[list[str] | None, typer.Option(help="Only this node; may be repeated.")] = None,
     channel: Annotated[list[str] | None, typer.Option(help="Only this channel; may be repeated.")] = None,
-    start: Annotated[int | None, typer.Option(help="Only readings from this time on, Unix seconds.")] = None,
-    end: Annotated[int | None, typer.Option(help="Only readings before this time, Unix seconds.")] = None,
+    start: Annotated[
+        str, typer.Option(help="Only readings from this time on; ISO 8601 or Unix seconds, whole ones.")
+    ] = "",
+    end: Annotated[str, typer.Option(help="Only readings before this time.")] = "",
     unjudged: Annotated[bool, typer.Option(help="Take readings without a verdict as well.")] = False,
     title: Annotated[str, typer.Option(help="Title of the dataset.")] = "",
     creator: Annotated[str, typer.Option(help="Who publishes it.")] = "",
@@ -54,6 +67,9 @@ def export(
     from sensorhub.verify.manifest import About
     from sensorhub.verify.rows import Selection
 
+    first, stop = _second("--start", start), _second("--end", end)
+    if first is not None and stop is not None and first >= stop:
+        raise SensorhubError(f"--start {start} is not before --end {end}")
     values = context.settings()
     reader = open_log()
     gateway = f"{values.gateway.site}.{values.gateway.name}"
@@ -65,13 +81,11 @@ def export(
         attribution=attribution,
         created_ms=time.time_ns() // 1_000_000,
     )
-    if start is not None and end is not None and start >= end:
-        raise SensorhubError(f"--start {start} is not before --end {end}")
     selection = Selection(
         nodes=tuple(sorted(node)) if node else None,
         channels=tuple(sorted(channel)) if channel else None,
-        start=start,
-        stop=end,
+        start=first,
+        stop=stop,
         judged=not unjudged,
     )
     heads = read_heads(values.data_dir / "chain.sqlite", identity(reader))

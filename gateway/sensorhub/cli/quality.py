@@ -14,17 +14,15 @@ from typing import Annotated, Any
 import typer
 
 from sensorhub.channels import BY_NAME
-from sensorhub.cli.terminal import context, moment, open_log, progress_bar, progress_bars
+from sensorhub.cli.terminal import context, open_log, progress_bar, progress_bars
 from sensorhub.errors import SensorhubError
+from sensorhub.times import LATEST, parse_time
 
 app = typer.Typer(no_args_is_help=True, help="What readings are worth, and why.")
 review = typer.Typer(
     no_args_is_help=True, help="What a person says of a verdict; each is an entry of the log."
 )
 app.add_typer(review, name="review")
-
-#: After every reading there is: the year 9999.
-_EVER = 253_402_300_800.0
 
 Node = Annotated[str, typer.Argument(help="Name of the node.")]
 Channel = Annotated[str, typer.Argument(help="Name of the channel, such as pm2_5.")]
@@ -103,7 +101,7 @@ def quality_explain(
     """Say why a reading was judged as it was; with --out also as a picture."""
     from sensorhub.quality.explain import DAYS, document, explain, picture
 
-    at, reader = moment(when), open_log()
+    at, reader = parse_time(when), open_log()
     asked = _model(model)
     with progress_bar("judging again") as progress:
         told = explain(
@@ -144,7 +142,7 @@ def _say(action: str, node: str, channel: str, at: float, reason: str, by: str, 
 @review.command("confirm")
 def review_confirm(node: Node, channel: Channel, when: When, reason: Reason = "", by: By = "") -> None:
     """Say that the verdict on a reading is right."""
-    _say("confirm", node, channel, moment(when), reason, by)
+    _say("confirm", node, channel, parse_time(when), reason, by)
 
 
 class Truth(StrEnum):
@@ -164,7 +162,7 @@ def review_correct(
     by: By = "",
 ) -> None:
     """Say that the verdict on a reading is wrong; yours is in force from then on, whatever judges say later."""
-    _say("correct", node, channel, moment(when), reason, by, sound=truth is Truth.sound)
+    _say("correct", node, channel, parse_time(when), reason, by, sound=truth is Truth.sound)
 
 
 @review.command("mute")
@@ -176,7 +174,7 @@ def review_mute(
     by: By = "",
 ) -> None:
     """Say that what is wrong with a series is known: no alarm until a time. Readings keep their verdicts."""
-    _say("mute", node, channel, _EVER, reason, by, until=int(moment(until)))
+    _say("mute", node, channel, LATEST, reason, by, until=int(parse_time(until)))
 
 
 @app.command("reviews")
@@ -220,7 +218,7 @@ def quality_days(
     for title in ("node", "day", "readings", "trusted", "score", "flags"):
         table.add_column(title, justify="right" if title in ("readings", "trusted", "score") else "left")
     with contextlib.closing(SqliteReader(path)) as store:
-        first, last = moment(start) if start else -math.inf, moment(end) if end else math.inf
+        first, last = parse_time(start) if start else -math.inf, parse_time(end) if end else math.inf
         for row in store.days(node or None, first, last, channel or None, 100_000):
             share, score = row["trusted_share"], row["mean_score"]
             table.add_row(

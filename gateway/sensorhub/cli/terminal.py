@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,23 +81,3 @@ def open_log() -> Any:
     from sensorhub.log.reader import LogReader
 
     return LogReader(log_path())
-
-
-def moment(text: str) -> float:
-    """The Unix seconds that ISO 8601 (UTC unless it says otherwise) or a number of seconds means.
-
-    Raises:
-        SensorhubError: it is neither.
-    """
-    try:
-        if math.isfinite(seconds := float(text)):
-            return seconds
-    except ValueError:
-        pass
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise SensorhubError(
-            f"{text!r} is no time: give ISO 8601, such as 2016-12-21T08:00, or Unix seconds"
-        ) from None
-    return at.replace(tzinfo=at.tzinfo or UTC).timestamp()

@@ -13,10 +13,11 @@ from aiohttp import web
 from sensorhub.channels import CHANNELS
 from sensorhub.flags import flag_names
 from sensorhub.store.reader import SqliteReader
+from sensorhub.times import EARLIEST, LATEST
 from sensorhub.web.answers import answer, answer_document
 from sensorhub.web.flag_table import flag_table
 from sensorhub.web.gateway import SERIES, Gateway, UnavailableError
-from sensorhub.web.parameters import EARLIEST, LATEST, Query, UnknownError, node_name, whole
+from sensorhub.web.parameters import Query, UnknownError, node_name, whole
 from sensorhub.web.quality_api import muted_now
 from sensorhub.web.summary import summarise
 

@@ -17,7 +17,7 @@ from sensorhub.errors import SensorhubError
 from sensorhub.store.reader import SqliteReader
 from sensorhub.web.answers import answer_document, send, tag_of
 from sensorhub.web.gateway import LOG, SERIES, Gateway, UnavailableError
-from sensorhub.web.parameters import EARLIEST, LATEST, ParameterError, Query, UnknownError
+from sensorhub.web.parameters import Query, UnknownError
 
 #: Seconds that an explanation may take, and how many may wait for their turn.
 MOST_SECONDS: Final = 60
@@ -70,9 +70,7 @@ class Explaining:
 
     async def _told(self, query: Query) -> bytes:
         node, channel = query.node("node"), query.choice("channel", SERIES)
-        time = query.time("time", float("nan"))
-        if time != time:
-            raise ParameterError("time", None, f"Unix seconds from {EARLIEST} to {LATEST}")
+        time = query.time("time")
 
         def ask(store: SqliteReader) -> tuple[dict[str, Any] | None, int]:
             found = store.locate(node, channel, time)

@@ -9,14 +9,12 @@ from typing import Final
 from aiohttp import web
 
 from sensorhub.errors import SensorhubError
+from sensorhub.times import WRITTEN, parse_time
 from sensorhub.wire import NAME_PATTERN
 
-_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _WHOLE: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
-#: The years 1 to 9999, which is what every date library can show.
-EARLIEST: Final = -62_135_596_800
-LATEST: Final = 253_402_300_800
 _SHOWN: Final = 60
+_TIMES: Final = f"a time of the years 1 to 9999: {WRITTEN}; in a URL, + is written %2B"
 
 
 class ParameterError(SensorhubError):
@@ -115,14 +113,17 @@ class Query:
             raise ParameterError(name, text, f"one of {', '.join(options)}")
         return text
 
-    def time(self, name: str, default: float) -> float:
-        """A time, Unix seconds of the years 1 to 9999."""
+    def time(self, name: str, default: float | None = None) -> float:
+        """A time of the years 1 to 9999 as Unix seconds; it must be given when there is no default."""
         text = self._values.get(name)
         if text is None:
+            if default is None:
+                raise ParameterError(name, None, _TIMES)
             return default
-        if not _NUMBER.fullmatch(text) or not EARLIEST <= float(text) <= LATEST:
-            raise ParameterError(name, text, f"Unix seconds from {EARLIEST} to {LATEST}, such as 1481500800")
-        return float(text)
+        try:
+            return parse_time(text)
+        except SensorhubError:
+            raise ParameterError(name, text, _TIMES) from None
 
     def whole(self, name: str, default: int, low: int, high: int) -> int:
         """A whole number from `low` to `high`."""

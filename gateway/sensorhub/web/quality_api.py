@@ -11,9 +11,10 @@ from aiohttp import web
 
 from sensorhub.quality.reviews import Said, mutes
 from sensorhub.store.reader import SqliteReader
+from sensorhub.times import EARLIEST, LATEST
 from sensorhub.web.answers import answer
 from sensorhub.web.gateway import SERIES, Gateway
-from sensorhub.web.parameters import EARLIEST, LATEST, Query, UnknownError
+from sensorhub.web.parameters import Query, UnknownError
 
 #: Rows of an answer when the client does not say, and at most: a year of a hundred nodes.
 DEFAULT_LIMIT: Final = 5_000
