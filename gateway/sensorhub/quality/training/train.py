@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorhub.errors import SensorhubError
-from sensorhub.quality.judge import VERSION, fault_odds, model_odds, witnesses_odds
+from sensorhub.quality.judge import VERSION, caution, fault_odds, model_odds, witnesses_odds
 from sensorhub.quality.model import CLASSES, LOCAL, Model
 from sensorhub.quality.training import network
 from sensorhub.quality.training.card import card
@@ -75,12 +75,23 @@ class Plan:
 
 @dataclass(slots=True)
 class HeldBack:
-    """Held-back days with faults, and what the evidence says of them."""
+    """Held-back days with faults, and what the evidence says of them.
+
+    Attributes:
+        examples: every reading (N of them).
+        channel: its channel.
+        time: float64 (N,), Unix seconds.
+        series: int64 (N,), the same number for the same channel of the same node.
+        line: float64 (N,), log odds from which on the judge would raise an alarm.
+        days: how many sensor days there are without faults.
+        scores: by name, float64 (N,).
+    """
 
     examples: Examples
     channel: list[str]
     time: NDArray[np.float64]
     series: NDArray[np.int64]
+    line: NDArray[np.float64]
     days: float
     scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
@@ -100,7 +111,7 @@ def held_back(grids: list[Grid], seed: int, unlearnt: list[tuple[str, ...]] | No
         seed: decides the faults.
         unlearnt: for each, the only nodes that are counted; all where there are none.
     """
-    parts, names, times, series, days = [], [], [], [], 0.0
+    parts, names, times, series, lines, days = [], [], [], [], [], 0.0
     for number, grid in enumerate(grids):
         only = set(unlearnt[number]) if unlearnt else set()
         counted = np.array([not only or node in only for node in grid.nodes])
@@ -134,8 +145,10 @@ def held_back(grids: list[Grid], seed: int, unlearnt: list[tuple[str, ...]] | No
             names += [channels[c] for c in channel[rows]]
             times.append(grid.time[moment[rows]])
             series.append((number * 4096 + node[rows]) * 32 + channel[rows])
+            lines.append(caution(evidence)[rows])
             days += np.count_nonzero(sound(mine)) * grid.cadence / 86_400
-    return HeldBack(Examples.joined(parts), names, np.concatenate(times), np.concatenate(series), days)
+    joined = (np.concatenate(part) for part in (times, series, lines))
+    return HeldBack(Examples.joined(parts), names, *joined, days)
 
 
 def sound(label: NDArray[np.int8]) -> NDArray[np.bool_]:
@@ -144,9 +157,9 @@ def sound(label: NDArray[np.int8]) -> NDArray[np.bool_]:
     return true
 
 
-def odds(logits: NDArray[np.float32], examples: Examples) -> NDArray[np.float64]:
-    """Log odds as the judge adds them up, without the rules."""
-    return model_odds(examples, logits)
+def odds(logits: NDArray[np.float32], held: HeldBack) -> NDArray[np.float64]:
+    """Log odds as the judge adds them up, without the rules and the bar of each series."""
+    return model_odds(held.examples, logits, held.line)
 
 
 def table(examples: Examples, score: NDArray[np.float64], *, families: bool = False) -> dict[str, float]:
@@ -250,8 +263,8 @@ def train(
     network.shift(model, threshold(_sound(held, score), held.days, BUDGET))
     data = network.convert(model, examples, plan.seed)
     loaded = Model(data)
-    score = odds(_float_logits(model, held.examples), held.examples)
-    int8 = odds(logits_of(loaded, held.examples), held.examples)
+    score = odds(_float_logits(model, held.examples), held)
+    int8 = odds(logits_of(loaded, held.examples), held)
     alone = np.log1p(np.abs(held.examples.residual.astype(np.float64)))
     measured = {
         "int8": table(held.examples, int8),
@@ -301,7 +314,7 @@ def train(
         logits = _float_logits(other, held.examples)
         row = {
             "network": table(held.examples, fault_odds(logits))[name],
-            "network and residual": table(held.examples, odds(logits, held.examples))[name],
+            "network and residual": table(held.examples, odds(logits, held))[name],
             "trained with it": measured["int8"][name],
         }
         result["leave_one_out"][name] = row
