@@ -340,7 +340,7 @@ def test_a_flat_run_is_stuck_only_when_it_is_long_for_its_series():
 def test_what_is_more_likely_a_local_event_than_a_fault_is_no_alarm():
     row = logits(offset=3, clean=-3)
     assert odds_of(Told.of(residual=9), row, line=0.0)[0] > 0
-    row[0, LOCAL] = 6
+    row[0, 0], row[0, LOCAL] = 2, 6
     # trusted, and the less the further apart it stands, wherever the line of an alarm is
     for line in (0.0, 2.5):
         little, more = odds_of(Told.of(residual=[2, 9]), row, line) - line
