@@ -127,4 +127,4 @@ def gate(old: Model, new: Model, site: Grid, seed: int = 1) -> Gate:
 
 
 def _measured(model: Model, held: HeldBack) -> dict[str, float]:
-    return table(held.examples, odds(logits_of(model, held.examples), held.examples))
+    return table(held.examples, odds(logits_of(model, held.examples), held))

@@ -147,8 +147,8 @@ def held_back(grids: list[Grid], seed: int, unlearnt: list[tuple[str, ...]] | No
             series.append((number * 4096 + node[rows]) * 32 + channel[rows])
             lines.append(caution(evidence)[rows])
             days += np.count_nonzero(sound(mine)) * grid.cadence / 86_400
-    joined = (np.concatenate(part) for part in (times, series, lines))
-    return HeldBack(Examples.joined(parts), names, *joined, days)
+    time, which, line = (np.concatenate(part) for part in (times, series, lines))
+    return HeldBack(Examples.joined(parts), names, time, which, line, days)
 
 
 def sound(label: NDArray[np.int8]) -> NDArray[np.bool_]:
