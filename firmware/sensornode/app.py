@@ -98,7 +98,7 @@ class App:
         self.spool = self._open_spool(directory)
         if self.state.fresh:
             self.spool.clear()  # whatever is there was signed by another key
-        self.state.resume(self.spool.last, self.spool.clean and not self.in_memory)
+        self.state.resume(self.spool.last, self.spool.clean, self.in_memory)
         self.key = self._signing_key(nvs)
         self.safe = life is not None and life.safe
         self._directory = directory
@@ -142,6 +142,7 @@ class App:
             on_order=self.orders.take if self.orders else None,
             restart=self.restart,
             pictures=self._picture,
+            published=self.state.next - 1,
         )
         # main.py has started one, with 120 s, for an application on trial
         self.watchdog = board.Watchdog(config.watchdog or (120 if life and life.trial != NONE else 0))
@@ -520,6 +521,7 @@ class App:
                 self.config.spool_segments,
                 count,
                 longest=MESSAGE,
+                floor=self.state.floor,
             )
         except OSError as error:
             # a node that sleeps would start again at every sample

@@ -7,6 +7,9 @@ sign of life from the network for long, the radio is switched off and on, and in
 Messages leave the spool in order, at most WINDOW of them unreceipted. When receipts stay away the node sends
 no data again before the gateway has answered an announce: a gateway that is down costs one small message
 now and then, not the spool over and over.
+
+What receipts passed over while the spool could not be read is sent too, file by file, before what is newer. They say nothing of
+it; but broker and gateway keep the order, so a file has arrived when a receipt covers a message that was never sent before it.
 """
 
 import asyncio
@@ -42,6 +45,7 @@ class Link:
     :param on_order: called with the leaf ("config", "update") and the payload of an order; without it none is asked for.
     :param restart: called with a reason when starting again is all that is left.
     :param pictures: function that gives the newest sealed picture once, and None when there is none.
+    :param published: the highest sequence number that an earlier start may have sent.
 
     Attributes: `online` (the gateway has answered in this connection), `error` (why the last one ended),
     `connects`, `receipt` (highest sequence number receipted in this boot), `stage` (for the LED and for people), `picture`
@@ -50,7 +54,7 @@ class Link:
 
     def __init__(
         self, config, wifi, spool, announcement, about, client_id, *, tls=None, dated=None, stand_in=None,
-        on_order=None, restart=None, pictures=None,
+        on_order=None, restart=None, pictures=None, published=0,
     ):  # fmt: skip
         self._wifi = wifi
         self._spool = spool
@@ -71,6 +75,7 @@ class Link:
         self._on_order = on_order
         self._restart = restart
         self._pictures = pictures or (lambda: None)
+        self._published = published
         self.picture = None
         self._shown = 0  # number of its packet in this connection
         self._shows = 0  # how often it was begun
@@ -206,7 +211,17 @@ class Link:
         sent = []  # sequence numbers that wait for a receipt
         stalls = 0
         moved = ticks_ms()
+        late = None  # the file that was sent although receipts have passed over it
+        proof = 0  # a receipt above this shows that it has arrived
         while True:
+            if late is not None and self.receipt > proof:
+                self._spool.forget(late)
+                late = None
+            if late is None:
+                late = self._spool.passed_over
+                if late is not None:
+                    await self._send_late(late)
+                    proof = self._published
             if sent and sent[0] <= self._spool.freed:
                 sent = [seq for seq in sent if seq > self._spool.freed]
                 stalls = 0
@@ -218,6 +233,7 @@ class Link:
                     if not sent:
                         moved = ticks_ms()
                     self._beat(0)
+                    self._published = max(self._published, seq)  # first: it may arrive even when this fails
                     await client.publish(self._topic + "data", self._message[:length], 1)
                     sent.append(seq)
                     self._take_receipt()
@@ -241,6 +257,17 @@ class Link:
                 # message that is refused for now cannot hold up those behind it for ever.
                 if stalls % STALLS:
                     self._spool.rewind()
+
+    async def _send_late(self, file):
+        """Send all that a file holds, as fast as the broker takes it."""
+        while True:
+            record = self._spool.next(self._message, file)
+            if not record:
+                return
+            self._beat(0)
+            await self._client.publish(self._topic + "data", self._message[: record[0]], 1)
+            while len(self._client.unacked) >= WINDOW:
+                await self._pause(0.1)
 
     async def _show(self):
         """Send the newest sealed picture, behind the readings that wait, and let it go when the broker has it.

@@ -9,6 +9,9 @@ A record is (big endian, the CRC covers everything after itself)
 and is appended to a file that is closed at once, so a power cut leaves an unfinished last record and never
 a damaged earlier one. Only the gateway's receipt frees records. What was freed is not written down: the gateway says
 it again in the receipt that answers every announce, and that saves a flash write per message.
+
+Receipts say nothing of messages below `floor`: while this directory could not be read, the gateway was told that they do not
+come, and receipts pass over them. Each of their files holds no others, and is kept until `forget`.
 """
 
 import hashlib
@@ -66,15 +69,16 @@ class Spool:
     :param on_drop: called with the number of messages before they are given up.
     :param disk: the file calls, of flash by default.
     :param longest: bytes of the longest message; a longer one on flash counts as damaged.
+    :param floor: the lowest number that receipts speak of.
 
     Attributes: `last` is (boot, seq, SHA-256) of the newest intact record or None; `clean` is False when the newest
-    file ended in a damaged record at mount time; `freed` is the highest sequence number that is receipted;
+    file ended in a damaged record at mount time; `freed` is the highest sequence number that is receipted or passed over;
     `dropped` counts messages given up since mount; `damaged` counts damaged records met since mount.
 
     Raises OSError when the directory can neither be read nor made.
     """
 
-    def __init__(self, path, size, segments=16, on_drop=None, disk=Disk, longest=MAX_MESSAGE):
+    def __init__(self, path, size, segments=16, on_drop=None, disk=Disk, longest=MAX_MESSAGE, floor=0):
         self._segment_size = size // segments
         if self._segment_size < HEADER + longest or segments < 2:
             raise ValueError("a spool of %d bytes cannot be split into %d segments" % (size, segments))
@@ -83,6 +87,7 @@ class Spool:
         self._on_drop = on_drop
         self._disk = disk
         self.longest = longest
+        self._floor = floor
         self._head = bytearray(HEADER)
         self._segments = []
         self._number = -1  # of the newest file, also of one that can neither be read nor removed
@@ -123,16 +128,18 @@ class Spool:
         self.last = (boot, seq, digest)
         return digest
 
-    def next(self, into):
-        """Read the oldest message that is neither freed nor read since `rewind`.
+    def next(self, into, file=None):
+        """Read the oldest message that is neither freed nor passed over nor read since `rewind`.
 
         :param into: buffer of at least `longest` bytes.
+        :param file: read all that this one, which was passed over, holds instead.
         :returns: (length, boot, seq), or None when there is none.
         """
         into = memoryview(into)
-        number, offset = self._cursor
+        late = file is not None
+        number, offset = self._cursors[late]
         for segment in self._segments:
-            if segment.number < number:
+            if segment.number < number or (segment.number != file if late else segment.first < self._floor):
                 continue
             if segment.number > number:
                 number, offset = segment.number, 0
@@ -146,27 +153,28 @@ class Spool:
                         if not length:
                             break
                         offset += HEADER + length
-                        if seq > self.freed:
-                            self._cursor = (number, offset)
+                        if late or seq > self.freed:
+                            self._cursors[late] = (number, offset)
                             return length, boot, seq
             except (DamagedError, OSError):
                 self.damaged += 1
                 self._sealed = self._sealed or segment is self._segments[-1]
                 segment.size = offset
-        self._cursor = (number, offset)
+        self._cursors[late] = (number, offset)
         return None
 
     def oldest(self):
-        """Sequence number of the oldest message that is not freed and can be read, or None; reading goes on where it was."""
-        cursor = self._cursor
+        """Sequence number of the oldest message that is neither freed nor passed over and can be read, or None; reading goes
+        on where it was."""
+        cursors = self._cursors
         self.rewind()
         record = self.next(bytearray(self.longest))
-        self._cursor = cursor
+        self._cursors = cursors
         return record[2] if record else None
 
     def rewind(self):
         """Read again from the oldest message that is not freed."""
-        self._cursor = (self._segments[0].number if self._segments else 0, 0)
+        self._cursors = [(0, 0), (0, 0)]  # (file, offset), the second in what was passed over
 
     def free(self, seq):
         """Take a receipt: everything up to `seq` is in the gateway's log. One for more than was kept is ignored."""
@@ -174,12 +182,25 @@ class Spool:
             return
         self.freed = max(self.freed, seq)
         # the newest file stays even when freed: after a reset it tells the last sequence number and hash
-        while len(self._segments) > 1 and self._segments[1].first - 1 <= self.freed:
+        while (
+            len(self._segments) > 1 and self._segments[1].first - 1 <= self.freed and self.passed_over is None
+        ):
+            self._forget_oldest()
+
+    @property
+    def passed_over(self):
+        """Number of the oldest file when receipts have passed over what it holds, else None."""
+        oldest = self._segments[0] if self._segments else None
+        return oldest.number if oldest and oldest.first < self._floor else None
+
+    def forget(self, file):
+        """Remove the oldest file, unless it was given up meanwhile: what it holds is in the gateway's log."""
+        if self.passed_over == file:
             self._forget_oldest()
 
     @property
     def empty(self):
-        """True when every message is receipted."""
+        """True when every message is receipted, those aside that receipts have passed over."""
         return self.last is None or self.last[1] <= self.freed
 
     def clear(self):
@@ -221,7 +242,9 @@ class Spool:
             else:
                 self._segments.insert(0, segment)
         if self._segments:
-            self.freed = self._segments[0].first - 1
+            self.freed = max(self._segments[0].first, self._floor) - 1
+        if self.last and self.last[1] < self._floor:
+            self._sealed = True
 
     def _walk(self, file, segment, view):
         """Find the newest intact record of the newest file that has one."""
@@ -288,8 +311,6 @@ class Spool:
     def _forget_oldest(self):
         segment = self._segments.pop(0)
         self._disk.remove(self._name(segment))
-        if self._cursor[0] <= segment.number:
-            self.rewind()
 
     def _unreceipted(self, segment):
         """Count the records of a file that no receipt covers, reading their headers only."""
@@ -302,7 +323,7 @@ class Spool:
                     _, length, _, seq = struct.unpack(">IHII", self._head)
                     if not 0 < length <= self.longest:
                         break
-                    count += seq > self.freed
+                    count += seq > self.freed or seq < self._floor
                     offset += HEADER + length
                     file.seek(offset)
         except OSError:

@@ -331,6 +331,15 @@ async def test_a_node_whose_spool_cannot_be_read_measures_and_sends_and_uses_no_
     assert again.spool.last[1] == kept
     assert again.state.next > used
     assert again.status()["spool"] == "flash"
+    assert again.spool.passed_over is not None
+    again.spool.free(used)
+    await run(again, 2)
+    again.spool.free(used)
+    buffer = bytearray(MAX_MESSAGE)
+    again.spool.rewind()
+    assert again.spool.next(buffer, again.spool.passed_over)[2] == 1
+    assert again.spool.oldest() > used
+    assert again.state.dropped == 0
 
 
 async def test_the_time_is_asked_for_as_soon_as_there_is_a_network_and_told_to_the_link_at_once():

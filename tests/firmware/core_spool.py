@@ -159,6 +159,89 @@ def test_the_oldest_message_is_told_and_reading_goes_on_where_it_was():
     assert spool.oldest() is None
 
 
+def late(spool):
+    """Numbers of what the oldest file that was passed over holds."""
+    buffer = bytearray(MAX_MESSAGE)
+    found = []
+    while True:
+        record = spool.next(buffer, spool.passed_over)
+        if record is None:
+            return found
+        found.append(record[2])
+
+
+def test_a_receipt_frees_nothing_below_the_floor():
+    flash = Flash()
+    fill(Spool("s", 8 * 8192, 8, disk=flash), 1, 5, 4000)  # two a file
+    spool = Spool("s", 8 * 8192, 8, disk=flash, floor=70)
+    assert spool.last[1] == 5
+    assert spool.empty
+    assert read_all(spool) == []
+    assert spool.oldest() is None
+    spool.free(75)
+    fill(spool, 80, 82, 4000)  # in files of their own
+    spool.free(75)
+    spool.free(80)
+    assert len(flash.files) == 5
+    assert spool.oldest() == 81
+    assert read_all(spool) == [81, 82]
+    assert late(spool) == [1, 2]
+    assert late(spool) == []
+    spool.rewind()
+    assert late(spool) == [1, 2]
+    again = Spool("s", 8 * 8192, 8, disk=flash, floor=70)  # the power was cut
+    assert read_all(again) == [80, 81, 82]
+    assert late(again) == [1, 2]
+    first = spool.passed_over
+    spool.forget(first)
+    spool.forget(first)  # once only
+    assert late(spool) == [3, 4]
+    spool.forget(spool.passed_over)
+    assert late(spool) == [5]
+    spool.forget(spool.passed_over)
+    assert spool.passed_over is None
+    assert len(flash.files) == 2
+    spool.free(82)
+    assert spool.empty
+    assert len(flash.files) == 1
+    assert Spool("s", 8 * 8192, 8, disk=flash, floor=70).passed_over is None
+
+
+def test_a_second_floor_lies_above_all_that_was_kept():
+    flash = Flash()
+    fill(Spool("s", 8 * 8192, 8, disk=flash), 1, 2, 4000)
+    fill(Spool("s", 8 * 8192, 8, disk=flash, floor=70), 80, 80, 100)
+    spool = Spool("s", 8 * 8192, 8, disk=flash, floor=200)
+    fill(spool, 200, 200, 100)
+    spool.free(200)
+    assert late(spool) == [1, 2]
+    spool.forget(spool.passed_over)
+    assert late(spool) == [80]
+    spool.forget(spool.passed_over)
+    assert spool.passed_over is None
+    assert len(flash.files) == 1
+
+
+def test_a_full_ring_counts_what_was_passed_over_and_not_sent_once():
+    flash = Flash()
+    told = []
+    fill(Spool("s", 4 * 8192, 4, disk=flash), 1, 5, 4000)
+    spool = Spool("s", 4 * 8192, 4, told.append, disk=flash, floor=70)
+    fill(spool, 80, 81, 4000)
+    spool.free(80)
+    assert told == []
+    sent = spool.passed_over
+    fill(spool, 82, 82, 4000)
+    assert told == [2]  # the first file; both were not receipted
+    spool.forget(sent)
+    assert late(spool) == [3, 4]
+    spool.forget(spool.passed_over)
+    fill(spool, 83, 90, 4000)
+    assert told == [2, 1, 1, 2]  # 5; 81, as 80 was receipted; 82 and 83
+    assert spool.dropped == 6
+    assert spool.passed_over is None
+
+
 def test_a_full_ring_gives_up_the_oldest_and_counts_what_no_receipt_covers():
     flash = Flash()
     told = []

@@ -218,6 +218,7 @@ async def test_blocking_calls_run_beside_the_scheduler():
 class Spool:
     freed = 0
     longest = 2048
+    passed_over = None
 
     def rewind(self):
         pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,136 @@ def test_a_spool_that_cannot_be_read_stops_neither_measuring_nor_sending(
     assert "spool" not in gateway.status[-1]
     assert gateway.clones == 0
     assert not gateway.refused
+
+
+def spooled(folder: Path) -> list[int]:
+    """Sequence numbers of the records in the files of a spool, in order."""
+    found = []
+    for file in sorted(folder.glob("*.seg")):
+        data = file.read_bytes()
+        at = 0
+        while at + 14 <= len(data):
+            _, length, _, seq = struct.unpack_from(">IHII", data, at)
+            at += 14 + length
+            if at <= len(data):
+                found.append(seq)
+    return found
+
+
+def passed_over(
+    node: Node, broker: Broker, gateway: Gateway, rows: int, **more: Any
+) -> tuple[Path, list[int]]:
+    """Have a node keep 60 messages and more that never were sent, and then send newer ones from a start that cannot read them.
+
+    Returns:
+        The directory of the spool, which can be read again, and the numbers in it. The node is switched off.
+    """
+    lines = [f"{START + 3600 * n},{n % 50}" for n in range(rows)]
+    (node.folder / "replay.csv").write_text("\n".join(["time,temperature Cel", *lines]) + "\n")
+    sim = {"speed": 50_000, "exit_at_end": False}
+    # files of 8 KB: the backlog is several of them
+    node.configure(sim=sim, spool={"bytes": 262_144, "segments": 32})
+    broker.stop()
+    node.start()
+    until(lambda: node.status.get("seq", 0) > 60, "several windows of messages in the spool")
+    node.end()
+    spool = node.folder / "flash" / "spool"
+    kept = spooled(spool)
+    spool.rename(spool.with_name("away"))
+    spool.touch()
+    broker.start()
+    node.stay()
+    until(lambda: len(gateway.log) > 3, "messages of a blind start")
+    node.stop()
+    assert not set(kept) & set(gateway.arrived)
+    assert gateway.settled > kept[-1]  # receipts have passed over them
+    spool.unlink()
+    spool.with_name("away").rename(spool)
+    node.configure(sim=sim, spool={"bytes": 262_144, "segments": 32}, **more)
+    return spool, kept
+
+
+def test_what_receipts_passed_over_during_a_blind_start_is_sent_once_flash_can_be_read(
+    node: Node, broker: Broker, gateway: Gateway
+) -> None:
+    spool, kept = passed_over(node, broker, gateway, 3000)
+    blind = gateway.settled
+    node.start()
+    until(lambda: gateway.settled > blind and spooled(spool)[0] > blind, "all that was passed over")
+    until(lambda: gateway.log[-1].signed.seq > blind + 80, "newer messages")
+    until(lambda: node.status.get("receipt", 0) > blind + 64, "receipts for them")
+    assert node.status["dropped"] == 0
+    node.end()
+    assert gateway.clones == 0
+    assert not gateway.refused
+    old = [message.signed.seq for message in gateway.log if message.signed.seq in kept]
+    assert old == kept
+    assert gateway.arrived.count(kept[-1]) == 1
+    gateway.arrived.clear()
+    before = len(gateway.announces)
+    node.start()
+    until(lambda: len(gateway.announces) > before and len(gateway.arrived) > 3, "the next start")
+    assert not set(kept) & set(gateway.arrived)
+
+
+def test_receipts_that_show_nothing_free_nothing_of_what_was_passed_over(
+    node: Node, broker: Broker, gateway: Gateway
+) -> None:
+    spool, kept = passed_over(node, broker, gateway, 3000)
+    newest = gateway.settled
+    gateway.refuse = set(range(10_000))  # it answers announces, with receipts above all that was passed over
+    before = len(gateway.announces)
+    node.start()
+    until(lambda: len(gateway.announces) > before + 2, "some answers")
+    until(lambda: max(gateway.arrived) > newest, "newer messages")
+    assert spooled(spool)[: len(kept)] == kept
+    node.end()
+    assert spooled(spool)[: len(kept)] == kept
+    gateway.refuse = set()
+    node.start()
+    until(lambda: spooled(spool)[0] > newest, "all that was passed over")
+    assert set(kept) <= {message.signed.seq for message in gateway.log}
+
+
+def test_power_cuts_while_what_was_passed_over_is_sent_lose_none_of_it(
+    node: Node, broker: Broker, gateway: Gateway
+) -> None:
+    spool, kept = passed_over(node, broker, gateway, 4000)
+    blind = gateway.settled
+    chance = random.Random(2)
+    for cut in range(40):
+        node.start()
+        began = len(gateway.announces)
+        if cut % 2:
+            until(lambda began=began: len(gateway.announces) > began, "a connection")
+        time.sleep(chance.uniform(0.0, 0.3))
+        node.end()
+        left = spooled(spool)
+        arrived = set(gateway.arrived)
+        # whatever is not on flash any more has arrived
+        assert not [seq for seq in kept if seq not in left and seq not in arrived]
+        if left[0] > blind:
+            break
+    node.start()
+    until(lambda: spooled(spool)[0] > blind, "all that was passed over")
+    assert set(kept) <= {message.signed.seq for message in gateway.log}
+    until(lambda: node.status.get("receipt", 0) > blind, "its status")
+    assert node.status["dropped"] == 0
+    assert gateway.clones == 0
+    assert not gateway.refused
+
+
+def test_a_node_that_sleeps_sends_what_was_passed_over_too(
+    node: Node, broker: Broker, gateway: Gateway
+) -> None:
+    spool, kept = passed_over(node, broker, gateway, 3000, sleep=True)
+    blind = gateway.settled
+    node.reset_cause = 4  # machine.DEEPSLEEP_RESET
+    node.stay()
+    until(lambda: gateway.settled > blind and spooled(spool)[0] > blind, "all that was passed over")
+    node.stop()
+    assert set(kept) <= {message.signed.seq for message in gateway.log}
+    assert gateway.clones == 0
 
 
 @pytest.mark.parametrize("publish", [1, 4])
