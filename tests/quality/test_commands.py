@@ -7,7 +7,6 @@ import hashlib
 import importlib.util
 import json
 import math
-import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -17,14 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sensorhub.log.entries import ARTEFACT, REVIEW, VerdictEntry, decode_entry
+from sensorhub.log.entries import REVIEW, VerdictEntry, decode_entry
 from sensorhub.quality import follower as module
 from sensorhub.quality.follower import RulesFollower
-from sensorhub.quality.model import Model, ModelFile, shipped
-from sensorhub.quality.reviews import labelled
-from sensorhub.quality.training import promotion
-from sensorhub.quality.training.grids import Grid, read
-from sensorhub.quality.training.site import Gate
+from sensorhub.quality.model import shipped
 from sensorhub.status import StatusFile
 from sensorhub.store import SqliteStore
 
@@ -297,140 +292,8 @@ def test_status_lists_what_is_muted(call, site):
     assert "cedar temperature muted until 2099-01-01 00:00 by Ada: on the roof" in call("status").stdout
 
 
-@pytest.mark.parametrize("better", [True, False])
-def test_only_a_better_model_is_kept_and_recorded(house, tmp_path, monkeypatch, better):
-    model = ModelFile(tmp_path / "new" / "anomaly.tflite", shipped().sha256)
-    model.path.parent.mkdir()
-    model.path.write_bytes(shipped().path.read_bytes())
-    for suffix in (".json", ".md"):
-        model.path.with_suffix(suffix).write_text("{}")
-    monkeypatch.setattr(promotion, "labelled", lambda _: {})
-    found = Gate({"spike": 0.5}, {"spike": 0.6 if better else 0.5}, better)
-    monkeypatch.setattr(promotion, "gate", lambda *_: found)
-    monkeypatch.setattr(promotion, "grid_of", lambda _: None)
-    told = promotion.promote(house.reader, model, shipped(), tmp_path / "models")
-    assert told.gate == found
-    if not better:
-        assert told.kept is None
-        assert not (tmp_path / "models").exists()
-        return
-    assert told.kept.read_bytes() == shipped().path.read_bytes()
-    assert told.kept.with_suffix(".json").exists()
-    entry = decode_entry(house.reader.entry(promotion.record(told, house.append)))
-    assert (entry.what, entry.sha256.hex()) == ("model", shipped().sha256)
-    assert json.loads(entry.description) == {
-        "file": told.kept.name,
-        "old": found.old,
-        "new": found.new,
-        "labels": 0,
-        "agreed": [0, 0],
-    }
-
-
-def test_a_model_that_contradicts_people_more_often_is_not_kept(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(promotion, "gate", lambda *_: Gate({"spike": 0.5}, {"spike": 0.9}, True))
-    monkeypatch.setattr(promotion, "grid_of", lambda _: None)
-    asked = iter([3, 2])
-    monkeypatch.setattr(promotion, "agreement", lambda *_: next(asked))
-    told = promotion.promote(site.reader, shipped(), shipped(), tmp_path / "models")
-    assert told.agreed == (3, 2)
-    assert told.kept is None
-
-
-def test_agreement_with_people_is_counted_over_the_log(call, site):
-    at = START + 60 * 3600
-    call("quality", "review", "confirm", "birch", "temperature", at, "--reason", "lighter", "--by", "Kim")
-    call("quality", "review", "correct", "alder", "temperature", at, "faulty", "--reason", "x", "--by", "Kim")
-    call("quality", "review", "confirm", "cedar", "temperature", at, "--reason", "x", "--by", "Kim")
-    said = {key: label.sound for key, label in labelled(site.reader).items()}
-    assert list(said.values()) == [False, False, True]
-    model = Model.load(shipped())
-    # the absurd one is out of range for every judge; nothing speaks against alder but Kim
-    assert promotion.agreement(site.reader, model, said) == 2
-    flipped = {key: not sound for key, sound in said.items()}
-    assert promotion.agreement(site.reader, model, flipped) == 1
-    assert promotion.agreement(site.reader, model, {}) == 0
-
-
-def test_a_sites_table_is_what_training_reads(tmp_path):
-    grid = Grid(
-        START + 600.0 * np.arange(4),
-        600.0,
-        ("a", "b"),
-        np.array([47.1, np.nan]),
-        np.array([15.4, np.nan]),
-        {"pm2_5": np.array([[1.5, 2.0], [np.nan, 2.25], [1.0, np.nan], [3.0, 4.0]])},
-    )
-    assert promotion.write_table(grid, tmp_path / "site.csv") == 6
-    again = read(tmp_path / "site.csv")
-    assert again.nodes == grid.nodes
-    assert again.cadence == grid.cadence
-    np.testing.assert_array_equal(again.time, grid.time)
-    np.testing.assert_array_equal(again.values["pm2_5"], grid.values["pm2_5"])
-    np.testing.assert_array_equal(again.latitude, grid.latitude)
-
-
 def test_training_without_tensorflow_says_what_to_install(call, tmp_path):
     if importlib.util.find_spec("tensorflow") is not None:
         pytest.skip("TensorFlow is installed")
     done = call("train", table(tmp_path / "in.csv"), code=1)
     assert "pip install 'sensorhub[train]'" in done.stderr
-
-
-def test_a_site_model_is_trained_measured_and_put_to_use_or_not(call, house, tmp_path, monkeypatch):
-    pytest.importorskip("tensorflow")
-    monkeypatch.setattr(module, "PAUSE", 0.0)
-    rng = np.random.default_rng(7)
-    entries = []
-    for hour in range(24 * 70):
-        common = 15 + 8 * math.sin(hour / 24 * 2 * math.pi) + 4 * math.sin(hour / 37)
-        for j, node in enumerate(NODES):
-            value = common + 1.5 * j + rng.normal(0, 0.3)
-            entries.append(house.message(node, START + 3600 * hour, [("temperature", round(value, 1), 0)]))
-    house.append(entries)
-    with house.client() as client:
-        follower = RulesFollower(house.reader, client)
-        while (cursor := follower.cursor()) < house.reader.size():
-            follower.apply(list(house.reader.entries(cursor, min(cursor + 2048, house.reader.size()))))
-    (tmp_path / "data" / "run").mkdir()
-    (tmp_path / "data" / "run" / "log.sock").symlink_to(house.socket)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "sensorhub",
-            "train",
-            "--site",
-            "--out",
-            tmp_path / "new",
-            "--rounds",
-            "2",
-            "--epochs",
-            "2",
-            "--quick",
-        ],
-        env={
-            "PATH": "/usr/bin:/bin",
-            "HOME": str(tmp_path),
-            "SENSORHUB_GATEWAY_DATA_DIR": str(tmp_path / "data"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode in (0, 1), done.stderr
-    assert "Traceback" not in done.stderr
-    card = json.loads((tmp_path / "new" / "anomaly.json").read_text())
-    assert card["sources"][0]["citation"] == "trusted readings of this gateway's own log"
-    assert card["sha256"] == hashlib.sha256((tmp_path / "new" / "anomaly.tflite").read_bytes()).hexdigest()
-    kept = tmp_path / "data" / "models" / f"{card['sha256'][:16]}.tflite"
-    recorded = [decode_entry(e) for _, e in house.reader.entries(0) if e[1] == ARTEFACT]
-    if done.returncode:
-        assert "the one in use stays" in done.stdout
-        assert not kept.exists()
-        assert not recorded
-    else:
-        assert f'model_sha256 = "{card["sha256"]}"' in done.stdout
-        assert kept.read_bytes() == (tmp_path / "new" / "anomaly.tflite").read_bytes()
-        assert [e.sha256.hex() for e in recorded] == [card["sha256"]]
-    shutil.rmtree(tmp_path / "new")

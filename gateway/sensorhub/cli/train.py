@@ -12,7 +12,10 @@ from sensorhub.cli.terminal import context, open_log
 from sensorhub.errors import SensorhubError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sensorhub.log.reader import LogReader
+    from sensorhub.quality.training.train import Plan, Source
 
 
 def train(
@@ -47,8 +50,11 @@ def train(
         bool,
         typer.Option(
             "--site",
-            help="Learn from the gateway's own log too, and take the model only if it does better there.",
+            help="Go on from the model in use with the gateway's own log, and take the new one only if it does better there.",
         ),
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="With --site: begin anew, not from the model in use.")
     ] = False,
 ) -> None:
     """Train a model; needs the extra `train`. Writes the .tflite file and its card; `quality.model` puts it to use."""
@@ -62,41 +68,37 @@ def train(
 
     if not source and not site:
         raise SensorhubError("name tables of clean readings to learn from, or --site to learn from the log")
+    if site and unlearnt:
+        raise SensorhubError(
+            "--unlearnt is for tables alone: with --site the last days of the log are held back"
+        )
+    if fresh and not site:
+        raise SensorhubError("--fresh goes with --site: from tables alone every model begins anew")
     paths = list(source or ())
-    console = Console(stderr=True)
     told = dict(zip(paths, zip(_padded(citation, paths), _padded(licence, paths), strict=True), strict=True))
     sources = [Source(path, *told[path]) for path in paths]
-    if site:
-        from sensorhub.quality.training.promotion import write_site
+    if site and epochs is None and not fresh:
+        from sensorhub.quality.training.promotion import EPOCHS
 
-        out.mkdir(parents=True, exist_ok=True)
-        count = write_site(open_log(), out / "site.csv")
-        console.print(f"{count:,} trusted readings of the log")
-        sources.append(
-            Source(out / "site.csv", "trusted readings of this gateway's own log", "not published")
-        )
-    plan = {"rounds": rounds, "epochs": epochs, "leave_out_epochs": 0 if quick else None}
+        epochs = EPOCHS
+    chosen = {"rounds": rounds, "epochs": epochs, "leave_out_epochs": 0 if quick else None}
+    plan = Plan(
+        seed=seed,
+        unlearnt=tuple(unlearnt or ()),
+        **{name: n for name, n in chosen.items() if n is not None},
+    )
+    console = Console(stderr=True)
+    if site:
+        _for_site(open_log(), sources, out, plan, fresh, console)
+        return
     with console.status("reading the tables") as status:
 
         def tell(line: str) -> None:
             console.print(line)
             status.update("training")
 
-        card = learn(
-            sources,
-            out,
-            Plan(
-                seed=seed,
-                unlearnt=tuple(unlearnt or ()),
-                **{name: n for name, n in plan.items() if n is not None},
-            ),
-            tell=tell,
-        )
-        model = out / "anomaly.tflite"
-        typer.echo(f"{model} and its card anomaly.md; SHA-256 {card['sha256']}")
-        if site:
-            status.update("comparing it with the model in use")
-            _promote(open_log(), model, card["sha256"])
+        card = learn(sources, out, plan, tell=tell)
+    typer.echo(f"{out / 'anomaly.tflite'} and its card anomaly.md; SHA-256 {card['sha256']}")
 
 
 def _padded(words: list[str] | None, paths: list[Path]) -> list[str]:
@@ -106,27 +108,40 @@ def _padded(words: list[str] | None, paths: list[Path]) -> list[str]:
     return [*given, *[""] * (len(paths) - len(given))]
 
 
-def _promote(reader: LogReader, model: Path, sha256: str) -> None:
-    """Puts a model into the data directory when it beats the one in use on held-back days of the site."""
+def _for_site(
+    reader: LogReader, tables: list[Source], out: Path, plan: Plan, fresh: bool, console: Console
+) -> None:
+    """Learns from the log, and puts the model into the data directory when it passes the gate."""
     from sensorhub.log.appender import AppendError, LogClient
     from sensorhub.quality.model import ModelFile, shipped
-    from sensorhub.quality.training.promotion import promote, record
+    from sensorhub.quality.training.promotion import record, train_site
 
     values = context.settings()
     quality = values.quality
     old = ModelFile(Path(quality.model), quality.model_sha256) if quality.model else shipped()
-    found = promote(reader, ModelFile(model, sha256), old, values.data_dir / "models")
-    typer.echo(f"{'fault':12} {'in use':>8} {'new':>8}   average precision on held-back days of this site")
-    for name, before in found.gate.old.items():
-        typer.echo(f"{name:12} {before:8.3f} {found.gate.new[name]:8.3f}")
-    if found.labels:
-        before, after = found.agreed
-        typer.echo(
-            f"of {found.labels} readings that people judged it agrees on {after}, the one in use on {before}"
+    with console.status("loading the model in use") as status:
+        found = train_site(
+            reader,
+            old,
+            out,
+            values.data_dir / "models",
+            plan,
+            tables=tables,
+            fresh=fresh,
+            tell=lambda line: console.print(line, highlight=False),
+            progress=lambda what, done, whole: status.update(f"{what}: {done / max(whole, 1):.0%}"),
         )
+    typer.echo(f"{out / 'anomaly.tflite'} and its card anomaly.md; SHA-256 {found.sha256}\n")
+    typer.echo(f"{'on held-back days of this site':32} {'in use':>8} {'new':>8}")
+    for m in found.gate.measures:
+        typer.echo(
+            f"{m.name:32} {m.old:8.3f} {m.new:8.3f}  {'' if m.outcome == 'same' else m.outcome}".rstrip()
+        )
+    typer.echo()
     if found.kept is None:
-        typer.echo("the new model is not better here; the one in use stays")
+        typer.echo(f"refused, the model in use stays: {found.gate.why}")
         raise typer.Exit(1)
+    typer.echo(f"promoted: {found.gate.why}")
     client = LogClient(values.data_dir / "run" / "log.sock")
     try:
         typer.echo(f"recorded in log entry {record(found, client.append)}")
@@ -134,7 +149,7 @@ def _promote(reader: LogReader, model: Path, sha256: str) -> None:
         typer.echo(f"not recorded in the log: {error}", err=True)
     finally:
         client.close()
-    typer.echo("the new model is better here. To put it to use, set and restart the gateway:\n")
+    typer.echo("to put it to use, set and restart the gateway:\n")
     typer.echo(
-        f'[quality]\njudge = "model"\nmodel = {json.dumps(str(found.kept))}\nmodel_sha256 = "{sha256}"'
+        f'[quality]\njudge = "model"\nmodel = {json.dumps(str(found.kept))}\nmodel_sha256 = "{found.sha256}"'
     )

@@ -217,11 +217,11 @@ def labelled(reader: LogReader) -> dict[tuple[int, int], Label]:
         if each.review.action is not Action.MUTE:
             last[each.review.message, each.review.record] = each
     found = {}
-    in_force = _in_force(reader, {message: _records(reader, message) for message, _ in last})
+    verdicts = dict(in_force(reader, {message: _records(reader, message) for message, _ in last}))
     for (message, record), each in sorted(last.items()):
         said = each.review
-        if message in in_force:
-            score, flags = in_force[message][record]
+        if message in verdicts:
+            score, flags = verdicts[message][record]
             sound = said.sound if said.sound is not None else score > FULL_SCORE // 2
             found[message, record] = Label(
                 each.node, each.channel, each.time, each.value, sound, said.reason, flags
@@ -288,19 +288,25 @@ def _reading(reader: LogReader, said: Review) -> tuple[str, str, float, float] |
 
 
 def _verdicts(reader: LogReader, message: int, records: int) -> list[tuple[int, int]] | None:
-    """The verdict in force on a message of so many records: a person's, else the newest; others are not on it."""
-    return _in_force(reader, {message: records}).get(message)
+    """The verdict in force on a message of so many records; None when it is not judged."""
+    return dict(in_force(reader, {message: records})).get(message)
 
 
-def _in_force(reader: LogReader, records: Mapping[int, int]) -> dict[int, list[tuple[int, int]]]:
-    """The same of several messages, by message: those that are judged."""
-    found: dict[int, list[tuple[int, int]]] = {}
-    known: dict[int, str] = {}
+def in_force(reader: LogReader, records: Mapping[int, int]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Verdicts on messages in the order of the log, (message, (score, flags) of each record): the last of a message is in force.
+
+    That is a person's, else the newest.
+
+    Args:
+        reader: the log.
+        records: the messages, and how many records each has; verdicts on more or fewer are none.
+    """
+    persons: set[int] = set()
     for _, entry in reader.entries(min(records)) if records else ():
         if kind_of(entry) == VERDICT:
             _, _, _, rules, verdicts = cbor2.loads(entry)
             for index, pairs in verdicts:
-                if records.get(index) == len(pairs) and outranks(rules, known.get(index)):
-                    found[index] = [(int(score), int(flags)) for score, flags in pairs]
-                    known[index] = rules
-    return found
+                if records.get(index) == len(pairs) and outranks(rules, REVIEW if index in persons else None):
+                    if rules == REVIEW:
+                        persons.add(index)
+                    yield index, [(int(score), int(flags)) for score, flags in pairs]

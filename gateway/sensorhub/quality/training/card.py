@@ -36,15 +36,8 @@ def card(facts: Mapping[str, Any]) -> str:
         "",
         "Clean readings; faults are put in by formulae. None of the data is in the model or the package.",
         "",
-        "| source | licence | nodes | channels | every | from - to |",
-        "|---|---|---|---|---|---|",
+        *_sources(facts),
     ]
-    for source in facts["sources"]:
-        span = " - ".join(time.strftime("%Y-%m-%d", time.gmtime(source[end])) for end in ("from", "to"))
-        lines.append(
-            f"| {source['citation']} | {source['licence'] or 'not stated'} | {source['nodes']} | {', '.join(source['channels'])}"
-            f" | {source['cadence_s'] / 60:g} min | {span} |"
-        )
     unlearnt = [name for source in facts["sources"] for name in source["unlearnt"]]
     lines += [
         "",
@@ -98,3 +91,58 @@ def card(facts: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def site_card(facts: Mapping[str, Any]) -> str:
+    """The card of a model that was trained for a site, as Markdown.
+
+    Args:
+        facts: what `promotion.train_site` writes.
+    """
+    plan, gate = facts["plan"], facts["gate"]
+    start = f"the model `{facts['start']}`" if facts["start"] else f"new weights, {plan['members']} networks"
+    lines = [
+        f"# Model card: {facts['name']}, for one site",
+        "",
+        "Written by `sensorhub train --site`; the numbers are in `anomaly.json` as well. What the network is and sees, and its limits, stand",
+        "in the card of the packaged model (`sensorhub quality model`); it knows this site's nodes, and says nothing of others.",
+        "",
+        f"- SHA-256 `{facts['sha256']}`, {facts['bytes']:,} bytes; judge `{facts['judge']}`",
+        f"- learnt on from {start}; seed {plan['seed']}, at most {plan['rounds']} rounds, {plan['epochs']} epochs",
+        f"- {facts['examples']:,} examples; people judged {facts['people']:,} readings of the log; {facts['seconds'] / 60:.0f} minutes",
+        f"- **{'promoted' if gate['promoted'] else 'refused'}**: {gate['why']}",
+        "",
+        "## Data",
+        "",
+        *_sources(facts),
+        "",
+        f"## Held back: the log from {_date(facts['held_back']['from'])} on",
+        "",
+        "Alarms on these days as they came; the rest with faults and local events put in, the mean of several times. Better and worse are",
+        "beyond chance.",
+        "",
+        "| | in use | new | |",
+        "|---|---|---|---|",
+        *(f"| {m['name']} | {m['old']:.3f} | {m['new']:.3f} | {m['outcome']} |" for m in gate["measures"]),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _sources(facts: Mapping[str, Any]) -> list[str]:
+    """A table of what was learnt from, line by line."""
+    lines = [
+        "| source | licence | nodes | channels | every | from - to |",
+        "|---|---|---|---|---|---|",
+    ]
+    for source in facts["sources"]:
+        span = " - ".join(_date(source[end]) for end in ("from", "to"))
+        lines.append(
+            f"| {source['citation']} | {source['licence'] or 'not stated'} | {source['nodes']} | {', '.join(source['channels'])}"
+            f" | {source['cadence_s'] / 60:g} min | {span} |"
+        )
+    return lines
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 from collections.abc import Callable
 from typing import Any
@@ -225,4 +227,5 @@ def convert(model: Any, examples: Examples, seed: int) -> bytes:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    return bytes(converter.convert())
+    with contextlib.redirect_stdout(io.StringIO()):  # Keras lists every tensor of what it hands over
+        return bytes(converter.convert())

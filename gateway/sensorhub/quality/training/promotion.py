@@ -1,4 +1,4 @@
-"""From a gateway's own log to a model in its data directory: the table to learn from, and putting a better model to use."""
+"""From a gateway's own log to a model in its data directory: learning on from the one in use, and putting a better one to use."""
 
 from __future__ import annotations
 
@@ -8,150 +8,199 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from sensorhub.flags import TRUSTED
-from sensorhub.log.entries import ArtefactEntry, NodeEntry, decode_entry, encode_entry
+from sensorhub.log.entries import ArtefactEntry, encode_entry
 from sensorhub.log.reader import LogReader
-from sensorhub.nodes import geohash
-from sensorhub.nodes.registry import NODE_ENTRY_PREFIX, Registry
-from sensorhub.quality.columns import columns_of, read_messages
-from sensorhub.quality.judge import Judge
+from sensorhub.quality.judge import VERSION
 from sensorhub.quality.model import Model, ModelFile
-from sensorhub.quality.reviews import labelled
-from sensorhub.quality.training.grids import COLUMNS, Grid
-from sensorhub.quality.training.site import Gate, gate, grid_of
+from sensorhub.quality.training import gate as gates
+from sensorhub.quality.training import network, people
+from sensorhub.quality.training.card import site_card
+from sensorhub.quality.training.examples import Examples, build
+from sensorhub.quality.training.gate import Gate
+from sensorhub.quality.training.grids import Grid, read
+from sensorhub.quality.training.people import Heard, Key
+from sensorhub.quality.training.site import DAY, WARM_DAYS, Progress, Site, read_site, silently
+from sensorhub.quality.training.train import (
+    Plan,
+    Source,
+    alarming,
+    facts_of,
+    float_logits,
+    held_back,
+    logits_of,
+    split,
+    write,
+)
 
 #: How an artefact entry names a model that was put to use.
 WHAT: Final = "model"
-_BATCH: Final = 2048
+#: Learning rate and epochs of a network that goes on from another: enough to move, too little to forget what that knows.
+RATE: Final = 2e-4
+EPOCHS: Final = 3
+#: Readings of all variations together, about; more of a large site's would not fit into memory.
+MOST_READINGS: Final = 4_000_000
+#: Days behind the warm-up by which the new model's line of an alarm is set.
+LINE_DAYS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Promotion:
-    """What became of a new model.
+class Result:
+    """A model for a site, and what became of it.
 
     Attributes:
-        gate: how it and the one in use did on held-back days of the site.
-        labels: readings of the log that people judged.
-        agreed: with how many of them the model in use agrees, and the new one.
-        kept: where the new one is kept; None when it was not better.
+        gate: how it and the one in use did on held-back days.
         sha256: its hash in hex.
+        kept: where it was put to use from; None when it was refused.
     """
 
     gate: Gate
-    labels: int
-    agreed: tuple[int, int]
-    kept: Path | None
     sha256: str
+    kept: Path | None
 
 
-def write_table(grid: Grid, path: Path) -> int:
-    """Writes a grid as a CSV file that training reads; returns how many readings it has."""
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        file.write(",".join(COLUMNS) + "\n")
-        for channel, values in grid.values.items():
-            for j, node in enumerate(grid.nodes):
-                latitude, longitude = float(grid.latitude[j]), float(grid.longitude[j])
-                place = f"{latitude!r},{longitude!r}" if latitude == latitude else ","
-                for at, value in zip(grid.time.tolist(), values[:, j].tolist(), strict=True):
-                    if value == value:
-                        file.write(f"{node},{channel},{at!r},{value!r},{place}\n")
-                        count += 1
-    return count
+def train_site(
+    reader: LogReader,
+    old: ModelFile,
+    output: Path,
+    folder: Path,
+    plan: Plan,
+    *,
+    tables: list[Source] | None = None,
+    fresh: bool = False,
+    tell: Callable[[str], None] = print,
+    progress: Progress = silently,
+) -> Result:
+    """Trains a model for a site from its log, and keeps it when it passes the gate.
 
-
-def write_site(reader: LogReader, path: Path) -> int:
-    """Writes the trusted readings of a log as a table; what people corrected counts as they said.
-
-    Raises:
-        SensorhubError: there are too few.
-    """
-    return write_table(grid_of(reader), path)
-
-
-def promote(reader: LogReader, new: ModelFile, old: ModelFile, folder: Path) -> Promotion:
-    """Copies a model and its card into a folder when it beats the one in use on held-back days of the site.
-
-    It must also agree with people on no fewer of the readings that they judged.
-
-    Args:
-        reader: the log of the site.
-        new: what training wrote, its card (.json, .md) beside it.
-        old: the model in use.
-        folder: made when it is not there.
-
-    Raises:
-        SensorhubError: the log has too few readings, or a model is not what its hash says.
-    """
-    models = Model.load(old), Model.load(new)
-    found = gate(*models, grid_of(reader))
-    said = {key: label.sound for key, label in labelled(reader).items()}
-    before, after = (agreement(reader, model, said) for model in models)
-    if not found.promoted or after < before:
-        return Promotion(found, len(said), (before, after), None, new.sha256)
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / f"{new.sha256[:16]}.tflite"
-    source = Path(str(new.path))
-    for suffix in (".tflite", ".json", ".md"):
-        shutil.copyfile(source.with_suffix(suffix), kept.with_suffix(suffix))
-    return Promotion(found, len(said), (before, after), kept, new.sha256)
-
-
-def agreement(reader: LogReader, model: Model | None, said: Mapping[tuple[int, int], bool]) -> int:
-    """On how many readings a judge agrees with people, when it judges the log from its first entry on.
+    Training goes on from the model in use, with faults put into the trusted readings, and with what people said of readings. Days
+    at the end of the log are held back for the gate.
 
     Args:
         reader: the log.
-        model: the model that takes part.
-        said: by message and place in it, whether people hold the reading to be sound.
+        old: the model in use.
+        output: folder for anomaly.tflite and its card, made when it is not there.
+        folder: where a model that passes is copied to, likewise.
+        plan: how; its rounds are fewer where the log is long, its members count for a fresh model.
+        tables: what to learn from beside the log.
+        fresh: begins with other weights than those of the model in use.
+        tell: is told what was done, a line at a time.
+        progress: is told how far a step is.
+
+    Raises:
+        SensorhubError: the log has too few readings, the model in use is not what its hash says or nothing can go on from it, a
+            table cannot be read, or TensorFlow is not installed.
     """
-    if not said:
-        return 0
-    judge, registry, agreed = Judge(model), Registry(), 0
-    run: list[tuple[int, bytes]] = []
+    started = time.monotonic()
 
-    def judged() -> int:
-        messages = read_messages(run)
-        run.clear()
-        if not messages:
-            return 0
-        columns = columns_of(messages, judge.rules.numbers)
-        trusted = judge.judge(columns).judged.score >= TRUSTED
-        first = dict(
-            zip(columns.index.tolist(), (np.cumsum(columns.count) - columns.count).tolist(), strict=True)
-        )
-        mine = [(first[m] + r, sound) for (m, r), sound in said.items() if m in first]
-        return sum(bool(trusted[row]) == sound for row, sound in mine)
+    def said(line: str) -> None:
+        tell(f"{line}, {time.monotonic() - started:.0f} s")
 
-    for index, entry in reader.entries(0, max(message for message, _ in said) + 1):
-        if entry.startswith(NODE_ENTRY_PREFIX):
-            decoded = decode_entry(entry)
-            if isinstance(decoded, NodeEntry) and registry.apply(index, decoded):
-                agreed += judged()
-                key = registry.current(decoded.node)
-                if key is not None and geohash.is_valid(key.geohash):
-                    judge.place(decoded.node, *geohash.decode(key.geohash))
-            continue
-        run.append((index, entry))
-        if len(run) >= _BATCH:
-            agreed += judged()
-    return agreed + judged()
-
-
-def record(promotion: Promotion, append: Callable[[list[bytes]], int]) -> int:
-    """Writes the hash of a new model, and what it beat, into the log; returns the index of the entry."""
-    name = "" if promotion.kept is None else promotion.kept.name
-    fields = {
-        "file": name,
-        "old": promotion.gate.old,
-        "new": promotion.gate.new,
-        "labels": promotion.labels,
-        "agreed": promotion.agreed,
+    in_use = Model.load(old)
+    starts = [None] * plan.members if fresh else [network.rebuilt(old)]
+    site = read_site(reader, progress)
+    said(_described(site))
+    heard = people.hear(reader, in_use, site.labels, progress)
+    sources = tables or []
+    grids = [site.learn(), *(split(read(source.path))[0] for source in sources)]
+    examples = _examples(site, grids, heard, plan, progress)
+    said(f"{examples.label.size:,} examples")
+    model = _learnt(examples, starts, plan, said, progress)
+    _set_line(model, in_use, site, plan.seed)
+    data = network.convert(model, examples, plan.seed)
+    new = Model(data)
+    again = people.hear(reader, new, site.labels, progress)
+    trusted = tuple({key: each.trusted for key, each in told.items()} for told in (heard, again))
+    found = gates.compare(in_use, new, site, (trusted[0], trusted[1]), seed=plan.seed, progress=progress)
+    said("compared with the model in use")
+    log = Source(reader.path, "trusted readings of this gateway's own log", "not published")
+    facts = {
+        "name": "anomaly",
+        "sha256": new.sha256.hex(),
+        "bytes": len(data),
+        "judge": VERSION,
+        "start": None if fresh else old.sha256,
+        "plan": {name: getattr(plan, name) for name in ("seed", "rounds", "epochs", "members", "keep")},
+        "examples": int(examples.label.size),
+        "people": len(site.labels),
+        "sources": [facts_of(s, g) for s, g in zip([log, *sources], grids, strict=True)],
+        "held_back": {"from": site.cut_time, "int8": found.precision},
+        "gate": gates.document(found),
+        "seconds": round(time.monotonic() - started),
     }
-    text = json.dumps(fields, sort_keys=True)
+    write(output, data, facts, site_card(facts))
+    kept = _kept(output, folder, new.sha256.hex()) if found.promoted else None
+    return Result(found, new.sha256.hex(), kept)
+
+
+def record(result: Result, append: Callable[[list[bytes]], int]) -> int:
+    """Writes the hash of a model that was put to use, and what it beat, into the log; returns the index of the entry."""
+    name = "" if result.kept is None else result.kept.name
+    text = json.dumps({"file": name, **gates.document(result.gate)}, sort_keys=True)
     now = time.time_ns() // 1_000_000
-    return append([encode_entry(ArtefactEntry(now, WHAT, bytes.fromhex(promotion.sha256), text))])
+    return append([encode_entry(ArtefactEntry(now, WHAT, bytes.fromhex(result.sha256), text))])
+
+
+def _described(site: Site) -> str:
+    readings = sum(int(np.isfinite(v).sum()) for v in site.grid.values.values())
+    sound = sum(int(np.isfinite(v).sum()) for v in site.sound().values.values())
+    days, held = (
+        moments * site.grid.cadence / DAY for moments in (len(site.grid.time), len(site.grid.time) - site.cut)
+    )
+    return (
+        f"{readings:,} readings of {len(site.grid.nodes)} nodes in {days:.0f} days, {sound / readings:.1%} trusted and not muted; "
+        f"the last {held:.0f} days are held back; people judged {len(site.labels):,}"
+    )
+
+
+def _examples(
+    site: Site, grids: list[Grid], heard: Mapping[Key, Heard], plan: Plan, progress: Progress
+) -> Examples:
+    """Examples from the days that are not held back, and from what people said of their readings."""
+    progress("putting in faults", 0, 1)
+    size = max(sum(int(np.isfinite(v).sum()) for v in grid.values.values()) for grid in grids)
+    rounds = max(1, min(plan.rounds, MOST_READINGS // size))
+    keep = plan.keep * min(1.0, MOST_READINGS / size)
+    made = build(grids, plan.seed, rounds=rounds, keep=keep, workers=plan.workers)
+    seen = {k: label for k, label in site.labels.items() if label.time < site.cut_time and k in heard}
+    origins = {channel: 16 * len(grids) + k for k, channel in enumerate(site.grid.values)}
+    return Examples.joined([made, *people.examples_of(heard, seen, origins)])
+
+
+def _learnt(
+    examples: Examples, starts: list[Any], plan: Plan, said: Callable[[str], None], progress: Progress
+) -> Any:
+    """A Keras model that goes on from others, or begins where one is None; their mean."""
+    members = []
+    for number, start in enumerate(starts):
+
+        def epoch(done: int, loss: float) -> None:
+            progress("learning", done, plan.epochs)
+            said(f"epoch {done} of {plan.epochs}: loss {loss:.4f}")
+
+        progress("learning", 0, plan.epochs)
+        rate = {} if start is None else {"start": start, "rate": RATE}
+        members.append(
+            network.fit(examples, seed=plan.seed + number, epochs=plan.epochs, progress=epoch, **rate)
+        )
+    return network.together(members)
+
+
+def _set_line(model: Any, in_use: Model, site: Site, seed: int) -> None:
+    """Lets a Keras model raise as many alarms as the one in use, on the newest days that training saw, with other faults in them."""
+    learn = site.learn()
+    newest = int((WARM_DAYS + LINE_DAYS) * DAY / learn.cadence)
+    held = held_back([learn.between(max(0, site.cut - newest), site.cut)], 10_000 + seed)
+    mine, theirs = float_logits(model, held.examples), logits_of(in_use, held.examples)
+    network.shift(model, alarming(held, mine) - alarming(held, theirs))
+
+
+def _kept(output: Path, folder: Path, sha256: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / f"{sha256[:16]}.tflite"
+    for suffix in (".tflite", ".json", ".md"):
+        shutil.copyfile(output / f"anomaly{suffix}", kept.with_suffix(suffix))
+    return kept

@@ -183,7 +183,8 @@ def table(examples: Examples, score: NDArray[np.float64], *, families: bool = Fa
     return result
 
 
-def _float_logits(model: Any, examples: Examples) -> NDArray[np.float32]:
+def float_logits(model: Any, examples: Examples) -> NDArray[np.float32]:
+    """Logits (n, 9) of a Keras model for examples."""
     inputs = [getattr(examples, name).astype(np.float32) for name in ("window", "long", "aside")]
     return np.asarray(model.predict(inputs, batch_size=4096, verbose=0), np.float32)
 
@@ -198,6 +199,13 @@ def logits_of(model: Model, examples: Examples) -> NDArray[np.float32]:
             for a in range(0, examples.label.size, 8192)
         ]
     )
+
+
+def alarming(held: HeldBack, logits: NDArray[np.float32]) -> float:
+    """The log odds, by model and witnesses, from which on sound sensors give `BUDGET` alarms a day. Logits are (N, 9)."""
+    score = fault_odds(logits)
+    score += witnesses_odds(held.examples)
+    return threshold(_sound(held, score), held.days, BUDGET)
 
 
 def _sound(
@@ -258,12 +266,10 @@ def train(
     held = held_back(backs, 10_000 + plan.seed, unlearnt)
     # the model's own zero becomes the threshold at which sound sensors give BUDGET alarms a day by it and its witnesses; the judge
     # adds a bar and a caution to that
-    score = fault_odds(_float_logits(model, held.examples))
-    score += witnesses_odds(held.examples)
-    network.shift(model, threshold(_sound(held, score), held.days, BUDGET))
+    network.shift(model, alarming(held, float_logits(model, held.examples)))
     data = network.convert(model, examples, plan.seed)
     loaded = Model(data)
-    score = odds(_float_logits(model, held.examples), held)
+    score = odds(float_logits(model, held.examples), held)
     int8 = odds(logits_of(loaded, held.examples), held)
     alone = np.log1p(np.abs(held.examples.residual.astype(np.float64)))
     measured = {
@@ -287,15 +293,9 @@ def train(
         "examples": int(examples.label.size),
         "sources": [
             {
-                "citation": source.citation or source.path.name,
-                "licence": source.licence,
+                **facts_of(source, grid),
                 "sha256": hashlib.sha256(source.path.read_bytes()).hexdigest(),
-                "nodes": len(grid.nodes),
                 "unlearnt": list(names),
-                "channels": sorted(grid.values),
-                "cadence_s": grid.cadence,
-                "from": float(grid.time[0]),
-                "to": float(grid.time[-1]),
             }
             for source, grid, names in zip(sources, grids, unlearnt, strict=True)
         ],
@@ -308,10 +308,10 @@ def train(
         "leave_one_out": {},
         "seconds": round(clock.monotonic() - started),
     }
-    _write(output, data, result)
+    write(output, data, result, card(result))
     for name in CLASSES[1:LOCAL] if plan.leave_out_epochs else ():
         other = network.fit(_without(examples, name), seed=plan.seed, epochs=plan.leave_out_epochs)
-        logits = _float_logits(other, held.examples)
+        logits = float_logits(other, held.examples)
         row = {
             "network": table(held.examples, fault_odds(logits))[name],
             "network and residual": table(held.examples, odds(logits, held))[name],
@@ -320,8 +320,21 @@ def train(
         result["leave_one_out"][name] = row
         result["seconds"] = round(clock.monotonic() - started)
         tell(f"without {name}: {row}, {result['seconds']} s")
-        _write(output, data, result)
+        write(output, data, result, card(result))
     return result
+
+
+def facts_of(source: Source, grid: Grid) -> dict[str, Any]:
+    """What a card tells of a source and its readings."""
+    return {
+        "citation": source.citation or source.path.name,
+        "licence": source.licence,
+        "nodes": len(grid.nodes),
+        "channels": sorted(grid.values),
+        "cadence_s": grid.cadence,
+        "from": float(grid.time[0]),
+        "to": float(grid.time[-1]),
+    }
 
 
 def _unlearnt(names: tuple[str, ...], sources: list[Source], grids: list[Grid]) -> list[tuple[str, ...]]:
@@ -338,11 +351,12 @@ def _unlearnt(names: tuple[str, ...], sources: list[Source], grids: list[Grid]) 
     return found
 
 
-def _write(output: Path, data: bytes, facts: dict[str, Any]) -> None:
+def write(output: Path, data: bytes, facts: dict[str, Any], text: str) -> None:
+    """Writes a model and its card, for programs and in words, into a folder that is made when it is not there."""
     output.mkdir(parents=True, exist_ok=True)
     (output / "anomaly.tflite").write_bytes(data)
     (output / "anomaly.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    (output / "anomaly.md").write_text(card(facts), encoding="utf-8")
+    (output / "anomaly.md").write_text(text, encoding="utf-8")
 
 
 def _without(examples: Examples, name: str) -> Examples:
