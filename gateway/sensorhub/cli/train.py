@@ -128,7 +128,7 @@ def _for_site(
             plan,
             tables=tables,
             fresh=fresh,
-            tell=lambda line: console.print(line, highlight=False),
+            tell=lambda line: console.print(line, highlight=False, soft_wrap=True),
             progress=lambda what, done, whole: status.update(f"{what}: {done / max(whole, 1):.0%}"),
         )
     typer.echo(f"{out / 'anomaly.tflite'} and its card anomaly.md; SHA-256 {found.sha256}\n")

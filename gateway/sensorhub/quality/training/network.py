@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,7 @@ def tensorflow() -> Any:
         raise SensorhubError(
             f"training needs TensorFlow: pip install 'sensorhub[train]' ({error})"
         ) from error
+    tf.get_logger().setLevel("ERROR")
     return tf
 
 
@@ -140,7 +142,10 @@ def fit(
     told = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: progress(epoch + 1, float(logs["loss"])) if progress else None
     )
-    model.fit(data.repeat().prefetch(2), epochs=epochs, steps_per_epoch=steps, verbose=0, callbacks=[told])
+    with warnings.catch_warnings(action="ignore"):  # of an order of rows that is ours already
+        model.fit(
+            data.repeat().prefetch(2), epochs=epochs, steps_per_epoch=steps, verbose=0, callbacks=[told]
+        )
     return model
 
 
@@ -227,5 +232,6 @@ def convert(model: Any, examples: Examples, seed: int) -> bytes:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    with contextlib.redirect_stdout(io.StringIO()):  # Keras lists every tensor of what it hands over
+    # Keras lists every tensor of what it hands over, and TensorFlow advises of its own next release
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
         return bytes(converter.convert())
