@@ -140,3 +140,6 @@ def test_differences_have_to_matter_and_to_be_beyond_chance():
     assert gates._outcome([0.002, 0.003, 0.002, 0.003], 0.01) == "same"
     assert gates._outcome([0.3, -0.2, 0.3, -0.2, 0.1], 0.01) == "same"
     assert gates._outcome([0.5], 0.01) == "same"
+    # the model in use has the benefit of the doubt
+    assert gates._outcome([0.1, 0.0, 0.1, 0.0], 0.01) == "same"
+    assert gates._outcome([-0.1, 0.0, -0.1, 0.0], 0.01) == "worse"

@@ -32,8 +32,10 @@ from sensorhub.quality.training.site import Marks, Progress, Site, silently
 
 #: How often faults and local events are put into the days, each time others.
 DRAWS: Final = 6
-#: A difference is beyond chance at this many of its standard errors: by Student's t, 95 % for six draws.
+#: A gain is beyond chance at this many of its standard errors: by Student's t, 95 % for six draws. A loss counts sooner, since the
+#: model in use has the benefit of the doubt.
 CHANCE: Final = 2.5
+DOUBT: Final = 1.5
 #: From which difference on a measure is better or worse, beside chance: mean average precision, that of one fault, and shares
 #: and alarms a sensor and day.
 MEAN_MATTERS: Final = 0.005
@@ -57,7 +59,7 @@ class Measure:
         name: what was measured.
         old: its value with the model in use.
         new: with the new one.
-        outcome: what the new one is in it, beyond chance.
+        outcome: what the new one is in it, chance left aside.
     """
 
     name: str
@@ -225,13 +227,13 @@ def _only_worse(measure: Measure) -> Measure:
 
 
 def _outcome(gains: Sequence[float], matters: float) -> Outcome:
-    """What gains in several draws, or days, say: better or worse when their mean matters and is beyond chance."""
+    """What gains in several draws, or days, say: better or worse when their mean matters and is hardly chance."""
     if len(gains) < 2:
         return "same"
     mean, error = float(np.mean(gains)), float(np.std(gains, ddof=1)) / np.sqrt(len(gains))
-    if abs(mean) < matters or abs(mean) <= CHANCE * error:
-        return "same"
-    return "better" if mean > 0 else "worse"
+    if mean >= matters and mean > CHANCE * error:
+        return "better"
+    return "worse" if mean <= -matters and -mean > DOUBT * error else "same"
 
 
 def _agreement(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sensorhub.log.entries import ArtefactEntry, encode_entry
 from sensorhub.log.reader import LogReader
@@ -22,6 +23,7 @@ from sensorhub.quality.training.card import site_card
 from sensorhub.quality.training.examples import Examples, build
 from sensorhub.quality.training.gate import Gate
 from sensorhub.quality.training.grids import Grid, read
+from sensorhub.quality.training.measure import episodes
 from sensorhub.quality.training.people import Heard, Key
 from sensorhub.quality.training.site import DAY, WARM_DAYS, Progress, Site, read_site, silently
 from sensorhub.quality.training.train import (
@@ -32,6 +34,8 @@ from sensorhub.quality.training.train import (
     float_logits,
     held_back,
     logits_of,
+    odds,
+    sound_series,
     split,
     write,
 )
@@ -43,6 +47,8 @@ RATE: Final = 2e-4
 EPOCHS: Final = 3
 #: Readings of all variations together, about; more of a large site's would not fit into memory.
 MOST_READINGS: Final = 4_000_000
+#: Log odds by which the new model's line is raised at most.
+MOST_SHIFT: Final = 6.0
 #: Days behind the warm-up by which the new model's line of an alarm is set.
 LINE_DAYS: Final = 20
 
@@ -190,12 +196,25 @@ def _learnt(
 
 
 def _set_line(model: Any, in_use: Model, site: Site, seed: int) -> None:
-    """Lets a Keras model raise as many alarms as the one in use, on the newest days that training saw, with other faults in them."""
+    """Lets a Keras model raise no more alarms than the one in use, on the newest days that training saw, with other faults in them.
+
+    That is so at the threshold that training sets itself, and at the judge's line.
+    """
     learn = site.learn()
     newest = int((WARM_DAYS + LINE_DAYS) * DAY / learn.cadence)
     held = held_back([learn.between(max(0, site.cut - newest), site.cut)], 10_000 + seed)
     mine, theirs = float_logits(model, held.examples), logits_of(in_use, held.examples)
-    network.shift(model, alarming(held, mine) - alarming(held, theirs))
+
+    def alarms(logits: NDArray[np.float32], shift: float = 0.0) -> int:
+        shifted = logits.copy()
+        shifted[:, 0] += shift
+        score = odds(shifted, held) - held.line
+        return sum(episodes(t[s >= 0], 2 * learn.cadence) for t, s in sound_series(held, score))
+
+    least = alarming(held, mine) - alarming(held, theirs)
+    allowed = alarms(theirs)
+    steps = np.arange(0.0, MOST_SHIFT, 0.1) + least
+    network.shift(model, next((s for s in steps.tolist() if alarms(mine, s) <= allowed), float(steps[-1])))
 
 
 def _kept(output: Path, folder: Path, sha256: str) -> Path:

@@ -205,12 +205,13 @@ def alarming(held: HeldBack, logits: NDArray[np.float32]) -> float:
     """The log odds, by model and witnesses, from which on sound sensors give `BUDGET` alarms a day. Logits are (N, 9)."""
     score = fault_odds(logits)
     score += witnesses_odds(held.examples)
-    return threshold(_sound(held, score), held.days, BUDGET)
+    return threshold(sound_series(held, score), held.days, BUDGET)
 
 
-def _sound(
+def sound_series(
     held: HeldBack, score: NDArray[np.float64]
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Times and scores of the sound readings of each series, of scores (N,)."""
     true = sound(held.examples.label)
     result = []
     for number in np.unique(held.series[true]):
