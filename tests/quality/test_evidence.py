@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorhub.quality.air import drier
-from sensorhub.quality.evidence import ASIDE, Evidence, Rows, Witnesses
+from sensorhub.quality.evidence import _NODE, _STEPPED, ASIDE, Evidence, Rows, Witnesses
 
 HOUR = 3600.0
 PLACES = {
@@ -326,3 +326,121 @@ def test_what_repeats_itself_or_stands_still_is_no_witness(wrong):
     trust = {n.node: n.trust for n in witnesses.neighbours(network.pairs.index(("alder", "temperature")))}
     assert trust["birch"] < 0.3
     assert min(trust["cedar"], trust["dogwood"]) > 0.6
+
+
+def every_minute(hours: float, *, every: int = 1) -> Network:
+    """Nodes that speak every minute, all in the same moment; `every` leaves out all but one message in so many."""
+    rng = np.random.default_rng(4)
+    network = Network()
+    for k in range(int(60 * hours)):
+        common = 12 + 4 * np.sin(k / 229)
+        told = common + np.arange(4) + rng.normal(0, 0.1, 4), 60 - 3 * common + rng.normal(0, 0.5, 4)
+        if k % every:
+            continue
+        for node, warm, damp in zip(PLACES, *np.round(told, 1), strict=True):
+            network.say(node, 1_700_000_400.0 + 60 * k, temperature=float(warm), humidity=float(damp))
+    # a table: what is said in one moment sees each other
+    network.rows = [(s, t, v, int(t)) for s, t, v, _ in network.rows]
+    return network
+
+
+def test_readings_between_two_steps_leave_nothing_of_themselves():
+    fast, slow = (every_minute(14, every=every) for every in (1, 10))
+    told = fast.evidence()
+    of_steps = fast.all().time % 600 == 0
+    judged = slow.evidence()
+    for name in Evidence.__slots__:
+        np.testing.assert_array_equal(getattr(told, name)[of_steps], getattr(judged, name), err_msg=name)
+
+    def learnt(network: Network) -> dict[str, np.ndarray]:
+        witnesses = Witnesses()
+        rows = network.all()
+        upto = rows.time <= rows.time.max() - rows.time.max() % 600
+        witnesses.take(Rows(*(getattr(rows, n)[upto] for n in Rows.__slots__)), network.pairs)
+        return witnesses.dump()[0]
+
+    more, less = learnt(fast), learnt(slow)
+    lasting = {"past", "residuals", "slots", "hours", "ring", "long", "bias", "trust", "middle", "scale"}
+    for name in [*(f"series.{n}" for n in lasting | set(_STEPPED)), *(f"node.{n}" for n in _NODE)]:
+        np.testing.assert_array_equal(more[name], less[name], err_msg=name)
+
+
+@pytest.mark.parametrize("spread", [0.0, 20.0, 59.0])
+def test_every_reading_of_a_ten_minute_node_is_a_step(spread):
+    times = 1.7e9 + 600 * np.arange(500) + np.random.default_rng(6).uniform(-spread / 2, spread / 2, 500)
+    network = Network()
+    for time in np.delete(times, slice(200, 260)):
+        network.say("alder", float(time), temperature=10.0)
+    witnesses = Witnesses()
+    witnesses.take(network.all(), network.pairs)
+    assert witnesses.dump()[0]["series.seen"].tolist() == [440]
+
+
+@pytest.mark.parametrize("cadence", [10.0, 45.0, 60.0, 120.0, 300.0, 420.0])
+def test_a_node_that_speaks_more_often_steps_about_every_ten_minutes(cadence):
+    network = Network()
+    for k in range(600):
+        network.say("alder", 1.7e9 + 17 + cadence * k, temperature=10.0)
+    witnesses = Witnesses()
+    witnesses.take(network.all(), network.pairs)
+    assert witnesses.dump()[0]["series.seen"][0] == pytest.approx(cadence, rel=0.1, abs=1)
+
+
+def spoken_every_minute() -> Network:
+    """Nodes that speak one after the other every minute: one sends five readings in a message, one comes back after half an hour,
+    one has messages swapped on their way and says some twice."""
+    network = every_minute(5)
+    channels, said = dict(enumerate(network.pairs)), {}
+    for s, t, v, _ in network.rows:
+        node, channel = channels[s]
+        said.setdefault((t, node), {})[channel] = v
+    sends = []
+    for k, ((t, node), values) in enumerate(said.items()):
+        arrives = t + 9 * k % 50
+        if node == "birch":
+            arrives = t + 300 - t % 300
+        elif node == "cedar" and 1_700_010_000 <= t < 1_700_011_800:
+            arrives = 1_700_011_800 + t % 600
+        elif node == "dogwood" and k % 7 == 0:
+            arrives += 130
+        sends.append((arrives, t, node, values))
+    network = Network()
+    group = {}
+    for arrives, t, node, values in sorted(sends, key=lambda sent: sent[:3]):
+        network.say(node, t, **values)
+        if node == "birch":
+            network.rows[-2:] = [(*row[:3], group.setdefault(arrives, row[3])) for row in network.rows[-2:]]
+    return network
+
+
+def test_how_a_log_of_fast_nodes_is_cut_and_where_it_stops_changes_nothing():
+    network = spoken_every_minute()
+    whole = network.evidence()
+    assert not whole.known.all()  # out of order
+    for size in (1, 7):
+        cuts = network.ends()[size - 1 :: size]
+        same(network.evidence(cuts, set(range(5, len(cuts), 97))), whole)
+
+
+def test_no_row_of_fast_nodes_depends_on_those_after_it():
+    network = spoken_every_minute()
+    whole = network.evidence()
+    for stop in network.ends()[300:1100:200]:
+        part = spoken_every_minute()
+        part.rows = part.rows[:stop]
+        found = part.evidence()
+        for name in Evidence.__slots__:
+            np.testing.assert_array_equal(getattr(whole, name)[:stop], getattr(found, name), err_msg=name)
+
+
+def test_a_fast_node_that_comes_back_is_compared_with_what_was_said_at_the_time():
+    network = every_minute(14)
+    rows, start = network.all(), 1_700_000_400.0 + 10 * HOUR
+    mine = network.mask("cedar", "temperature") & (rows.time >= start)
+    late = [i for i in np.flatnonzero(mine) if rows.time[i] < start + 2 * HOUR]
+    kept = [row for i, row in enumerate(network.rows) if not mine[i]]
+    network.rows = [*kept, *((s, t, v + 6, 2 * int(t)) for s, t, v, _ in (network.rows[i] for i in late))]
+    found = network.evidence()
+    assert found.known[-len(late) :].all()
+    assert (found.support[-len(late) :] > 0).all()
+    assert np.median(found.residual[-len(late) :]) > 5

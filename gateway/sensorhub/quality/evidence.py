@@ -79,40 +79,19 @@ _DAMP: Final = profiles.NUMBER["humidity"]
 
 _F = np.float32
 _INF = np.inf
-_SERIES: Final[Mapping[str, tuple[str, tuple[int, ...], float]]] = {
+#: What is remembered of a series by its last reading, by slots and by hours, and what is refreshed: kind, shape, and what is there before it speaks.
+_SPOKEN: Final[Mapping[str, tuple[str, tuple[int, ...], float]]] = {
     "t": ("f8", (), -_INF),
     "t_old": ("f8", (), -_INF),
     "f": ("f4", (), np.nan),
     "f_old": ("f4", (), np.nan),
     "group": ("i8", (), -1),
-    "seen": ("i8", (), 0),
     "cadence": ("f4", (), 0.0),
     "cadence_old": ("f4", (), 0.0),
     "z": ("f4", (), 0.0),
     "z_old": ("f4", (), 0.0),
-    "doubt": ("f4", (), 0.0),
     "trust": ("f4", (), 1.0),
-    "mean_1h": ("f4", (), 0.0),
-    "mean_6h": ("f4", (), 0.0),
-    "mean_24h": ("f4", (), 0.0),
-    "mean_72h": ("f4", (), 0.0),
-    "apart_time": ("f8", (), 0.0),
-    "usual_run": ("f4", (), 1800.0),
-    "doubted": ("f8", (), np.nan),
-    "usual_step": ("f4", (), 0.0),
-    "recent_step": ("f4", (), 0.0),
-    "consensus": ("f4", (), np.nan),
     "alone": ("?", (), True),
-    "course": ("f4", (), 0.0),
-    "run": ("f8", (), np.nan),
-    "run_time": ("f8", (), 0.0),
-    "near": ("f8", (), np.nan),
-    "near_time": ("f8", (), 0.0),
-    "path": ("f4", (), 0.0),
-    "run_low": ("f4", (), 0.0),
-    "run_high": ("f4", (), 0.0),
-    "vapour": ("f4", (), 0.0),
-    "usual_vapour": ("f4", (), 0.5),
     "hour": ("i8", (), -1),
     "hours": ("i8", (), 0),
     "slot": ("i8", (), -1),
@@ -127,6 +106,36 @@ _SERIES: Final[Mapping[str, tuple[str, tuple[int, ...], float]]] = {
     "scale": ("f4", (24,), 0.0),
     "own_middle": ("f4", (24,), np.nan),
     "own_scale": ("f4", (), 0.0),
+    "ring": ("f4", (2 * WINDOW, CHANNELS), 0.0),
+    "long": ("f4", (2 * LONG, LONG_CHANNELS), 0.0),
+}
+#: What moves on by steps of ten minutes: a reading between two steps moves it while it is judged, and not beyond.
+_STEPPED: Final[Mapping[str, tuple[str, tuple[int, ...], float]]] = {
+    "seen": ("i8", (), 0),
+    "step_t": ("f8", (), -_INF),
+    "step_f": ("f4", (), np.nan),
+    "step_z": ("f4", (), 0.0),
+    "doubt": ("f4", (), 0.0),
+    "mean_1h": ("f4", (), 0.0),
+    "mean_6h": ("f4", (), 0.0),
+    "mean_24h": ("f4", (), 0.0),
+    "mean_72h": ("f4", (), 0.0),
+    "apart_time": ("f8", (), 0.0),
+    "usual_run": ("f4", (), 1800.0),
+    "doubted": ("f8", (), np.nan),
+    "usual_step": ("f4", (), 0.0),
+    "recent_step": ("f4", (), 0.0),
+    "consensus": ("f4", (), np.nan),
+    "course": ("f4", (), 0.0),
+    "run": ("f8", (), np.nan),
+    "run_time": ("f8", (), 0.0),
+    "near": ("f8", (), np.nan),
+    "near_time": ("f8", (), 0.0),
+    "path": ("f4", (), 0.0),
+    "run_low": ("f4", (), 0.0),
+    "run_high": ("f4", (), 0.0),
+    "vapour": ("f4", (), 0.0),
+    "usual_vapour": ("f4", (), 0.5),
     "pair_mean": ("f4", (NEIGHBOURS,), 0.0),
     "jump": ("f4", (), 0.0),
     "rises": ("f4", (), 0.0),
@@ -135,10 +144,9 @@ _SERIES: Final[Mapping[str, tuple[str, tuple[int, ...], float]]] = {
     "step_tail": ("f4", (), 6.0),
     "usual_24h": ("f4", (), 1.0),
     "usual_72h": ("f4", (), 0.8),
-    "ring": ("f4", (2 * WINDOW, CHANNELS), 0.0),
-    "long": ("f4", (2 * LONG, LONG_CHANNELS), 0.0),
     "long_place": ("i8", (), 0),
 }
+_SERIES: Final = {**_SPOKEN, **_STEPPED}
 _NODE: Final[Mapping[str, tuple[str, tuple[int, ...], float]]] = {"replay": ("f4", (LAGS.size,), 1.0)}
 
 
@@ -339,17 +347,21 @@ class Witnesses:
         p = self._profile[s]
         unit, scale = profiles.UNIT[p], profiles.SCALE[p].astype(_F)
         f = profiles.forward(p, v).astype(_F)
-        before, f_before, seen = state["t"][s], state["f"][s], state["seen"][s]
+        before, f_before, seen = state["step_t"][s], state["step_f"][s], state["seen"][s]
+        stepping = _stepping(t, before, state["t"][s])
+        steps, between = np.flatnonzero(stepping), np.flatnonzero(~stepping)
+        kept = {name: state[name][s[between]] for name in _STEPPED} if between.size else {}
         first = seen == 0
         step = np.where(first, 0.0, t - before)
         usual = state["cadence"][s]
         gap = (seen > 3) & (step > 3 * usual)
         moved = usual + np.clip(step - usual, -0.125 * usual, 0.125 * usual)
-        cadence = np.where(seen > 1, moved, step).astype(_F)
+        cadence = np.where(stepping, np.where(seen > 1, moved, step), usual).astype(_F)
         state["cadence_old"][s], state["cadence"][s] = usual, cadence
         state["seen"][s] = seen + 1
-        state["t_old"][s], state["f_old"][s] = before, f_before
+        state["t_old"][s], state["f_old"][s] = state["t"][s], state["f"][s]
         state["t"][s], state["f"][s], state["group"][s] = t, f, group
+        state["step_t"][s], state["step_f"][s] = t, f
 
         # a long silence counts as a few readings at most
         passed = np.minimum(step, 4 * cadence)
@@ -373,9 +385,8 @@ class Witnesses:
         z = np.clip(z, -40, 40).astype(_F)
         consensus = np.where(alone, own, consensus + usual_apart).astype(_F)
 
-        z_before = state["z"][s]
-        state["z_old"][s] = z_before
-        state["z"][s] = z
+        z_before = state["step_z"][s]
+        state["z_old"][s], state["z"][s], state["step_z"][s] = state["z"][s], z, z
         excited = self._excitement(near_by, now, there)
         # how long it has stood apart on one side
         back = (np.abs(z) < 0.7) | (z * z_before < 0) | first
@@ -408,7 +419,16 @@ class Witnesses:
                 np.minimum(np.abs(mean), 3 * usual_mean + _F(0.1)) - usual_mean
             )
         new_hour = hour != state["hour"][s]
-        self._remember(s, hour, slot, v, f, apart, alone, learn)
+        self._remember(
+            s[steps],
+            hour[steps],
+            slot[steps],
+            v[steps],
+            f[steps],
+            apart[steps],
+            alone[steps],
+            learn[steps],
+        )
 
         d_own = np.where(first, 0.0, f - f_before).astype(_F)
         c_before = state["consensus"][s]
@@ -434,7 +454,7 @@ class Witnesses:
             s, t, v, p, gap, np.abs(d_all) / usual_step, learn, (consensus / scale).astype(_F)
         )
         node = self._node[s]
-        replay = self._replays(s, slot, v, unit, node, group)
+        replay = self._replays(s, slot, v, unit, node, group, stepping)
         sibling = self._siblings(s, t, cadence, group)
         regional = np.where(np.isfinite(own_middle), (consensus - own) / own_scale, 0.0).astype(_F)
         squashed = (support / (1.0 + support)).astype(_F)
@@ -448,17 +468,11 @@ class Witnesses:
         columns[:, 5] = np.arcsinh(sibling[0])
         columns[:, 6] = squashed
         columns[:, 7] = np.where(gap, -1.0, np.where(size <= 0, 1.0, 0.0))
-        ring, place = state["ring"], seen % WINDOW
-        ring[s, place] = columns
-        ring[s, place + WINDOW] = columns
-        found.window[at] = _windows(ring, s, place + 1)
-        view = state["long"]
+        found.window[at] = _turned(state["ring"], s, seen % WINDOW, columns, steps)
         turn = (state["long_place"][s] + new_hour) % LONG
         state["long_place"][s] = turn
         recent_view = np.stack((np.arcsinh(means[0]), columns[:, 3]), axis=1)
-        view[s, turn] = recent_view
-        view[s, turn + LONG] = recent_view
-        found.long[at] = _windows(view, s, turn + 1)
+        found.long[at] = _turned(state["long"], s, turn, recent_view, steps)
 
         aside = np.empty((s.size, ASIDE), _F)
         aside[:, 0] = columns[:, 0]
@@ -528,6 +542,8 @@ class Witnesses:
         found.moving[at] = np.where(alone, _F(0), np.abs(course) / scale)
         found.expected[at] = expected
         found.hours[at] = state["hours"][s]
+        for name, was in kept.items():
+            state[name][s[between]] = was
 
     def _consensus(
         self,
@@ -754,6 +770,7 @@ class Witnesses:
         unit: NDArray[np.float64],
         node: NDArray[np.intp],
         group: NDArray[np.int64],
+        stepping: NDArray[np.bool_],
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """How far the node's messages are from those some days ago, lately, at the closest day; the other days."""
         state = self._state
@@ -766,7 +783,9 @@ class Witnesses:
         n = node[starts]
         memory = self._node_state["replay"]
         lately = memory[n] + _F(0.25) * (mean - memory[n])
-        memory[n] = lately
+        # a message in which any channel steps is a step of the node
+        stepped = np.flatnonzero(np.logical_or.reduceat(stepping, starts))
+        memory[n[stepped]] = lately[stepped]
         ordered = np.sort(lately, axis=1)
         return ordered[each, 0], ordered[:, 1:4].mean(axis=1, dtype=_F)[each]
 
@@ -1067,6 +1086,20 @@ class Witnesses:
             self._node_state[name] = new
 
 
+def _stepping(
+    t: NDArray[np.float64], step: NDArray[np.float64], before: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Whether readings at times t (n,) are steps, after the last step of their series and the reading before (Unix seconds; -inf for none).
+
+    A step is the first reading of a ten-minute slot, if the last step was half of one ago; and any that comes ten minutes after the last
+    step, less what a series that speaks this often cannot wait for, a minute at most. Of readings ten minutes apart each is a step.
+    """
+    wanted = SLOT - np.minimum(0.5 * (t - before), 0.1 * SLOT)
+    turned = np.floor(t / SLOT) > np.floor(before / SLOT)
+    stepping: NDArray[np.bool_] = t - step >= np.where(turned, 0.5 * SLOT, wanted)
+    return stepping
+
+
 def _split_repeats(series: NDArray[np.int64], begins: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Where units begin when one that says a channel twice is cut before it does."""
     begins = begins.copy()
@@ -1125,15 +1158,24 @@ def _stretches(*columns: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.int
     return np.flatnonzero(begins), np.cumsum(begins) - 1
 
 
-def _windows(
-    ring: NDArray[np.float32], s: NDArray[np.int64], begin: NDArray[np.int64]
+def _turned(
+    ring: NDArray[np.float32],
+    s: NDArray[np.int64],
+    place: NDArray[np.int64],
+    newest: NDArray[np.float32],
+    steps: NDArray[np.intp],
 ) -> NDArray[np.float32]:
-    """Windows (n, length, numbers) of series in double rings (series, 2 · length, numbers), from steps `begin` on."""
-    series, steps, numbers = ring.shape
-    length = steps // 2
+    """Windows (n, length, numbers) of series in double rings (series, 2 · length, numbers) that end with `newest` (n, numbers), whose
+    place it is; of the rows that are steps it stays there."""
+    series, twice, numbers = ring.shape
+    length = twice // 2
+    ring[s[steps], place[steps]] = newest[steps]
+    ring[s[steps], place[steps] + length] = newest[steps]
     shape = (series, length + 1, length * numbers)
     view = np.lib.stride_tricks.as_strided(ring, shape, ring.strides, writeable=False)
-    return view[s, begin].reshape(-1, length, numbers)
+    windows: NDArray[np.float32] = view[s, place + 1].reshape(-1, length, numbers)
+    windows[:, -1] = newest
+    return windows
 
 
 def _by_hour(hourly: NDArray[np.float32]) -> NDArray[np.float32]:
