@@ -313,13 +313,8 @@ def logits(**named) -> np.ndarray:
     return found
 
 
-def odds_of(told: Told, row: np.ndarray, line: float = 2.5) -> np.ndarray:
-    rows = told.residual.size
-    return model_odds(told, np.repeat(row, rows, axis=0), np.full(rows, line))
-
-
 def rising(told: Told, row: np.ndarray) -> np.ndarray:
-    return np.diff(odds_of(told, row))
+    return np.diff(model_odds(told, np.repeat(row, told.residual.size, axis=0)))
 
 
 def test_a_contradiction_counts_by_how_large_near_and_steady_it_is():
@@ -332,19 +327,16 @@ def test_a_contradiction_counts_by_how_large_near_and_steady_it_is():
 
 def test_a_flat_run_is_stuck_only_when_it_is_long_for_its_series():
     stuck = logits(stuck=4, clean=4.2, **{"local event": -6})
-    odds = odds_of(Told.of(run=[0.2, 1, 2, 40]), stuck, line=0.0)
+    odds = model_odds(Told.of(run=[0.2, 1, 2, 40]), np.repeat(stuck, 4, axis=0))
     assert odds[0] < odds[1] < odds[2] == odds[3]
     assert odds[1] < 0 < odds[2]
 
 
 def test_what_is_more_likely_a_local_event_than_a_fault_is_no_alarm():
     row = logits(offset=3, clean=-3)
-    assert odds_of(Told.of(residual=9), row, line=0.0)[0] > 0
-    row[0, 0], row[0, LOCAL] = 2, 6
-    # trusted, and the less the further apart it stands, wherever the line of an alarm is
-    for line in (0.0, 2.5):
-        little, more = odds_of(Told.of(residual=[2, 9]), row, line) - line
-        assert -2.5 < little < more < -1.5
+    assert model_odds(Told.of(residual=9), row)[0] > 0
+    row[0, LOCAL] = 3
+    assert -1.6 < model_odds(Told.of(residual=9), row)[0] < -0.5
 
 
 def test_each_series_has_its_own_bar():

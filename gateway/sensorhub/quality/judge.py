@@ -24,20 +24,19 @@ from sensorhub.quality.rules import WEIGHTS, Judged, Rules, rounds
 _LOG: Final = logging.getLogger(__name__)
 
 #: The version that verdict entries name. Whatever changes a verdict, but not the model, changes this.
-VERSION: Final = f"{rules_module.VERSION}+evidence/5"
+VERSION: Final = f"{rules_module.VERSION}+evidence/6"
 
 #: Weight of the residual beside the model: ln(1 + |residual|) times this is added to the model's log odds.
 RESIDUAL: Final = 0.7
 #: Log odds that faults need over a local event before they are called faults: throwing away what is true is the worse mistake.
-LOCAL_MORE: Final = 1.5
+LOCAL_MORE: Final = 2.5
 #: A flat run counts as stuck once it is this many times as long as the series' usual longest; before, its log odds are less
 #: by STILL for each e-fold that is missing, two at most.
 LONG_RUN: Final = 2.0
 STILL: Final = 2.0
-#: What stands apart, whether by a fault or a local event, gets at least about these log odds over the line of an alarm, and
-#: more by the slope the further apart it stands, up to the most: trusted, but less than the rest.
-UNCLEAR: Final = -2.5
-_UNCLEAR_SLOPE: Final = 0.08
+#: What stands apart, whether by a fault or a local event, gets about these log odds at least: trusted, but less than the rest.
+UNCLEAR: Final = -1.5
+_UNCLEAR_SLOPE: Final = 0.04
 _UNCLEAR_MOST: Final = 10.0
 #: A series' usual log odds are followed: they rise by this much a day while the odds are above, and fall by the rest of 1 below.
 USUAL: Final = 0.7
@@ -57,7 +56,7 @@ NEAR: Final = 1.0
 MOVING: Final = 2.0
 #: Series that speak every HOURLY seconds or less often have fewer occasions for a false alarm: what a profile's caution is less
 #: there, and between the two cadences by a part.
-EASE: Final = 2.0
+EASE: Final = 2.5
 HOURLY: Final = 3000.0
 _OFTEN: Final = 1200.0
 #: Without a model: log odds of a fault are ALONE_SLOPE · ln(1 + |residual|) - ALONE_START.
@@ -148,13 +147,13 @@ class Cautioned(Protocol):
 
 
 def suspicion(
-    found: Evidence, logits: NDArray[np.float32] | None, rule_flags: NDArray[np.int64]
+    found: Witnessed, logits: NDArray[np.float32] | None, rule_flags: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Log odds (n,) that readings are faulty, from neighbours, model and rules, before a series' own bar and caution."""
     if logits is None:
         odds = ALONE_SLOPE * np.log1p(np.abs(found.residual.astype(np.float64))) - ALONE_START
     else:
-        odds = model_odds(found, logits, caution(found))
+        odds = model_odds(found, logits)
     return odds + rules_odds(rule_flags)
 
 
@@ -166,18 +165,11 @@ def rules_odds(flags: NDArray[np.int64]) -> NDArray[np.float64]:
     return odds
 
 
-def model_odds(
-    found: Witnessed, logits: NDArray[np.float32], line: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def model_odds(found: Witnessed, logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Log odds (n,) that readings are faulty, from model and neighbours.
 
     A reading is faulty when it stands apart, which the neighbours bear witness of, and when that is no local event,
     of which they say nothing.
-
-    Args:
-        found: what the neighbours say (n rows).
-        logits: float32 (n, 9) of `CLASSES`.
-        line: float64 (n,), log odds from which on an alarm is raised.
     """
     exact = logits.astype(np.float64)
     missing = np.log(LONG_RUN) - np.log(np.maximum(found.run.astype(np.float64), 1e-3))
@@ -185,9 +177,8 @@ def model_odds(
     fault, clean, local = _any_fault(exact), exact[:, 0], exact[:, LOCAL]
     apart = np.logaddexp(fault, local) - clean + witnesses_odds(found)
     odds = -np.logaddexp(-apart, -(fault - local - LOCAL_MORE))
-    unclear = line + UNCLEAR
-    over = np.clip(apart - unclear, 0.0, _UNCLEAR_MOST)
-    result: NDArray[np.float64] = np.maximum(odds, np.minimum(apart, unclear) + _UNCLEAR_SLOPE * over)
+    over = np.clip(apart - UNCLEAR, 0.0, _UNCLEAR_MOST)
+    result: NDArray[np.float64] = np.maximum(odds, np.minimum(apart, UNCLEAR) + _UNCLEAR_SLOPE * over)
     return result
 
 

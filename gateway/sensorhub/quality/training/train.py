@@ -159,7 +159,7 @@ def sound(label: NDArray[np.int8]) -> NDArray[np.bool_]:
 
 def odds(logits: NDArray[np.float32], held: HeldBack) -> NDArray[np.float64]:
     """Log odds as the judge adds them up, without the rules and the bar of each series."""
-    return model_odds(held.examples, logits, held.line)
+    return model_odds(held.examples, logits)
 
 
 def table(examples: Examples, score: NDArray[np.float64], *, families: bool = False) -> dict[str, float]:
