@@ -110,3 +110,22 @@ def test_a_file_that_is_no_table_is_named(tmp_path):
     (tmp_path / "in.csv").write_text("node_id,sensor,timestamp,value,lat,lon\na,charm,1,1,1,1\n")
     with pytest.raises(SensorhubError, match="charm"):
         score_file(tmp_path / "in.csv", tmp_path / "out.csv", model=None)
+
+
+def test_a_time_that_is_no_unix_second_is_named(tmp_path):
+    source = tmp_path / "in.csv"
+    for time in ("1700000000000", "1e300", "-1e300"):
+        source.write_text(
+            "node_id,sensor,timestamp,value,lat,lon\n"
+            f"a,temperature,1700000000,20,,\na,temperature,{time},20,,\n"
+        )
+        with pytest.raises(SensorhubError, match=r"row 2 has the timestamp .* divide milliseconds"):
+            score_file(source, tmp_path / "out.csv", model=None)
+
+
+def test_scores_never_take_the_place_of_the_table(tmp_path):
+    source = tmp_path / "in.csv"
+    source.write_text("node_id,sensor,timestamp,value,lat,lon\na,temperature,1700000000,20,,\n")
+    with pytest.raises(SensorhubError, match="name another file"):
+        score_file(source, source, model=None)
+    assert "temperature" in source.read_text()

@@ -17,6 +17,8 @@ from sensorhub.quality.judge import Bar, rules_odds
 from sensorhub.quality.model import Model, ModelFile, shipped
 from sensorhub.quality.rules import Rules
 
+#: Times beyond this, in Unix seconds (the year 5138), are in another unit.
+LATEST: Final = 1e11
 #: Columns of a table.
 TABLE: Final = ("node_id", "sensor", "timestamp", "value", "lat", "lon")
 #: Rows that are worked through at a time.
@@ -105,12 +107,18 @@ def odds_of(
     rules' caps, is not in them.
 
     Raises:
-        SensorhubError: a time is no number.
+        SensorhubError: a time is no number, or none of this age in Unix seconds.
     """
     if not np.isfinite(time).all():
         line = int(np.flatnonzero(~np.isfinite(time))[0])
         raise SensorhubError(
             f"row {line + 1} has no timestamp; give each row one in Unix seconds, or leave it out"
+        )
+    if (np.abs(time) > LATEST).any():
+        line = int(np.flatnonzero(np.abs(time) > LATEST)[0])
+        raise SensorhubError(
+            f"row {line + 1} has the timestamp {time[line]:g}, which is no time in Unix seconds; "
+            "divide milliseconds by 1000, or leave the row out"
         )
     rows, pairs, order = rows_of(node, channel, time, value)
     witnesses = _placed(node, latitude, longitude)
@@ -162,10 +170,14 @@ def score_file(source: Path, target: Path, *, model: Model | None) -> int:
         How many lines were scored.
 
     Raises:
-        SensorhubError: the source lacks a column, or names a channel that is not known.
+        SensorhubError: the source lacks a column, names a channel that is not known, has a time that is none, or is the target.
     """
     from pyarrow import ArrowInvalid, csv, float64, string
 
+    if source.exists() and target.exists() and target.samefile(source):
+        raise SensorhubError(
+            f"the scores would take the place of {source} itself; name another file for them"
+        )
     types = {name: string() if name in ("node_id", "sensor") else float64() for name in TABLE}
     try:
         table = csv.read_csv(source, convert_options=csv.ConvertOptions(column_types=types))
