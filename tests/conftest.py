@@ -15,6 +15,9 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
+MANY_DESCRIPTORS = 200
+"""More than what fixtures that others go on using leave open (browsers, brokers, test chains)."""
+
 
 @pytest.fixture(scope="session")
 def free_port():
@@ -47,6 +50,15 @@ def worlds():
     sys.modules[spec.name] = module  # its dataclasses look themselves up there
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def few_descriptors_stay_open():
+    """Fails the test that leaves hundreds of files open, not a later one: pyserial cannot wait for descriptors over 1,023."""
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    left = len(os.listdir("/proc/self/fd")) - before
+    assert left < MANY_DESCRIPTORS, f"{left} more descriptors are open after the test than before"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -188,11 +189,10 @@ def test_an_open_reader_moves_to_the_rebuilt_store(log, network, tmp_path):
     path = tmp_path / "store.sqlite"
     with SqliteStore(path) as store:
         store.apply(network.batch(0, 10))
-    reader = SqliteReader(path)
-    assert reader.counts()["cursor"] == 10
-    rebuild(log, path)
-    assert reader.counts()["cursor"] == log.size()
-    reader.close()
+    with contextlib.closing(SqliteReader(path)) as reader:
+        assert reader.counts()["cursor"] == 10
+        rebuild(log, path)
+        assert reader.counts()["cursor"] == log.size()
 
 
 def test_a_store_in_use_is_not_rebuilt(log, tmp_path):
@@ -205,7 +205,13 @@ def test_rebuild_replaces_a_damaged_store_and_its_leftovers(log, tmp_path):
     for suffix in ("", "-wal", "-shm", ".rebuild", ".rebuild-wal"):
         Path(f"{path}{suffix}").write_bytes(b"rubbish" * 1000)
     rebuild(log, path)
-    assert SqliteReader(path).counts()["cursor"] == log.size()
+    assert _cursor(path) == log.size()
+
+
+def _cursor(path: Path) -> int:
+    # a connection of sqlite3 that nobody closes stays open until the garbage is collected
+    with contextlib.closing(SqliteReader(path)) as reader:
+        return reader.counts()["cursor"]
 
 
 CHILD = """
@@ -235,7 +241,7 @@ def test_a_follower_killed_at_random_moments_leaves_the_same_store(log, network,
             time.sleep(0.005)
             if path.exists() and path.stat().st_size:
                 try:
-                    cursor = SqliteReader(path).counts()["cursor"]
+                    cursor = _cursor(path)
                 except (StoreError, sqlite3.Error):
                     continue  # not begun yet
         time.sleep(os.urandom(1)[0] / 10_000)

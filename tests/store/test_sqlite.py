@@ -375,12 +375,11 @@ def test_a_failed_batch_leaves_no_trace(network, store):
 
 
 def test_another_process_reads_while_one_writes(network, store):
-    reader = SqliteStore.open_readonly(store.path)
-    for i in range(50):
-        network.message("alder", START + i, [("temperature", i, 0)])
-        store.apply(network.batch(i))
-        assert reader.latest("alder")[0]["value"] == i
-    reader.close()
+    with contextlib.closing(SqliteStore.open_readonly(store.path)) as reader:
+        for i in range(50):
+            network.message("alder", START + i, [("temperature", i, 0)])
+            store.apply(network.batch(i))
+            assert reader.latest("alder")[0]["value"] == i
 
 
 def test_only_one_process_may_write(store):
@@ -556,7 +555,8 @@ def test_a_store_knows_its_log(make_network, tmp_path):
         with pytest.raises(StoreError, match="entry 0 is not"):
             store.apply(stranger.batch())
         store.apply(one.batch())
-        assert SqliteStore.open_readonly(tmp_path / "s").log_id() == leaf_hash(one.entries[0])
+        with contextlib.closing(SqliteStore.open_readonly(tmp_path / "s")) as reader:
+            assert reader.log_id() == leaf_hash(one.entries[0])
 
 
 def test_a_follower_stops_at_another_log(make_network, tmp_path):

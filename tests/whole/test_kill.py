@@ -1,5 +1,6 @@
 """SIGKILL of the whole gateway, again and again, while nodes send: nothing receipted is lost, nothing is there twice."""
 
+import contextlib
 import json
 import random
 import time
@@ -74,8 +75,8 @@ def test_ten_kills_lose_nothing_and_duplicate_nothing(gateway, fleet, interprete
     assert status["gaps"] == 0
     size = reader.size()
     gateway.wait(lambda: gateway.status("store").get("cursor", 0) >= size, "the store to catch up")
-    with_rows = SqliteReader(gateway.data / "store.sqlite")
-    assert with_rows.counts()["messages"] == sum(counted.values())
+    with contextlib.closing(SqliteReader(gateway.data / "store.sqlite")) as with_rows:
+        assert with_rows.counts()["messages"] == sum(counted.values())
     gateway.stop()
     assert fsck(gateway.data / "log").ok
     rebuilt = gateway.call("rebuild", "store")
