@@ -1,6 +1,7 @@
 """The separate command: what it loads, what it says, how it ends."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -86,6 +87,19 @@ def assert_pure(modules, *, allowed=frozenset()):
     assert {name[2] for name in ours if name[1] == "log" and len(name) > 2} <= LOG_PARTS
     assert {name[2] for name in ours if name[1] == "chain" and len(name) > 2} <= CHAIN_PARTS
     assert {name.split(".")[0] for name in modules} & HEAVY <= allowed
+
+
+def test_a_missing_package_is_named_with_the_remedy(file):
+    run = subprocess.run(
+        [sys.executable, "-S", str(TOOL), "proof", str(file)],  # without the packages
+        capture_output=True,
+        text=True,
+        env={**os.environ, "SENSORHUB_VERIFY_PYTHON": "this one"},
+    )
+    assert run.returncode == 90
+    assert "a package is missing: " in run.stderr
+    assert "tools/setup run" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 def test_the_command_loads_only_the_verifier_and_its_pure_parts(file):
